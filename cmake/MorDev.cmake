@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# mor_dev: the warnings and sanitizers of our own programs. Private: users of mor::mor get none.
+add_library(mor_dev INTERFACE)
+target_compile_options(mor_dev INTERFACE
+    -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Werror)
+if(MOR_NATIVE)
+    target_compile_options(mor_dev INTERFACE -march=native)
+endif()
+if(MOR_SANITIZE)
+    set(sanitize -fsanitize=${MOR_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    target_compile_options(mor_dev INTERFACE ${sanitize} -g)
+    target_link_options(mor_dev INTERFACE ${sanitize})
+endif()
+
+# Ours alone: a project that includes us decides for itself.
+if(PROJECT_IS_TOP_LEVEL)
+    set(CMAKE_CXX_EXTENSIONS OFF)
+    if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+        set(CMAKE_BUILD_TYPE Release)
+    endif()
+endif()

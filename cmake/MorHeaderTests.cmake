@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+
+# Compiles every header alone, twice, and after macros that other people's headers define.
+function(mor_add_header_tests target)
+    set(root "${PROJECT_SOURCE_DIR}/include")
+    file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE "${root}" "${root}/mor/*.hpp")
+    set(sources "")
+    foreach(header IN LISTS headers)
+        # Third-party headers cannot stand the macros, so they come first where they are used.
+        set(first "")
+        if(header MATCHES "^mor/(mor[.]hpp$|backends/cpu/)")
+            string(APPEND first "#include <Eigen/Core>\n#include <unsupported/Eigen/CXX11/ThreadPool>\n")
+        endif()
+        if(header MATCHES "^mor/(io|checkpoint)/")
+            string(APPEND first "#include <nlohmann/json.hpp>\n")
+        endif()
+        string(REPLACE "/" "_" source "${header}")
+        set(source "${CMAKE_CURRENT_BINARY_DIR}/${target}/${source}.cpp")
+        configure_file("${PROJECT_SOURCE_DIR}/tests/headers/header_test.cpp.in" "${source}" @ONLY)
+        list(APPEND sources "${source}")
+    endforeach()
+    add_library(${target} OBJECT ${sources})
+    target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}/tests/headers")
+    target_link_libraries(${target} PRIVATE mor::io mor_dev)
+    target_compile_options(${target} PRIVATE -O0 -g0)
+endfunction()

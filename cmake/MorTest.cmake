@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+
+# The doctest main and a second translation unit with the whole library, once for all tests.
+add_library(mor_test_main OBJECT main.cpp)
+if(EXISTS "${PROJECT_SOURCE_DIR}/include/mor/mor.hpp")
+    target_sources(mor_test_main PRIVATE odr.cpp)
+endif()
+target_link_libraries(mor_test_main PUBLIC mor::io doctest::doctest PRIVATE mor_dev)
+
+# Build only the tests of one label: cmake --build <dir> --target tests_<label>.
+foreach(label fast slow threads)
+    add_custom_target(tests_${label})
+endforeach()
+
+# mor_add_test(<name> SOURCES <file>... [LABELS fast|slow [threads]...] [ARGUMENTS <word>...])
+#
+# Builds the executable <name>_test and registers it with CTest as <name>. Without a label it is
+# fast: under a second or two, so that it also runs under the sanitizers. Tests that start threads
+# add the label threads and run under the thread sanitizer.
+function(mor_add_test name)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LABELS;ARGUMENTS")
+    if(arg_UNPARSED_ARGUMENTS OR NOT arg_SOURCES)
+        message(FATAL_ERROR "mor_add_test(${name}): expected SOURCES <file>..., "
+            "got '${arg_UNPARSED_ARGUMENTS}'")
+    endif()
+    if(NOT "fast" IN_LIST arg_LABELS AND NOT "slow" IN_LIST arg_LABELS)
+        list(APPEND arg_LABELS fast)
+    endif()
+
+    set(executable ${name}_test)
+    add_executable(${executable} ${arg_SOURCES})
+    target_link_libraries(${executable} PRIVATE mor_test_main mor_dev)
+    target_include_directories(${executable} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
+    add_test(NAME ${name} COMMAND ${executable} ${arg_ARGUMENTS})
+    set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT 900)
+    foreach(label IN LISTS arg_LABELS)
+        add_dependencies(tests_${label} ${executable})
+    endforeach()
+    list(TRANSFORM arg_SOURCES PREPEND "${CMAKE_CURRENT_SOURCE_DIR}/")
+    set_property(GLOBAL APPEND PROPERTY mor_test_sources ${arg_SOURCES})
+endfunction()
+
+# A test file that nobody registered is a test that never runs: makes a failing test of it.
+function(mor_check_all_tests_registered)
+    file(GLOB_RECURSE found CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*_test.cpp")
+    get_property(registered GLOBAL PROPERTY mor_test_sources)
+    list(REMOVE_ITEM found ${registered} "")
+    if(found)
+        message(WARNING "mor: not in tests/CMakeLists.txt: ${found}")
+    endif()
+    add_test(NAME tests.all_registered COMMAND "${Python3_EXECUTABLE}" -c
+        "import sys; sys.exit(sys.argv[1] and 'not in tests/CMakeLists.txt: ' + sys.argv[1] or 0)"
+        "${found}")
+    set_tests_properties(tests.all_registered PROPERTIES LABELS fast)
+endfunction()

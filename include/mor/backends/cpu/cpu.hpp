@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Cpu<T>: the backend for ordinary processors, Eigen for the arithmetic and a thread pool for the
+// cores. Compile with the machine's vector instructions (-march=native): Eigen needs them.
+#pragma once
+
+#include <mor/backends/cpu/attention.hpp>
+#include <mor/backends/cpu/cross_entropy.hpp>
+#include <mor/backends/cpu/device.hpp>
+#include <mor/backends/cpu/embedding.hpp>
+#include <mor/backends/cpu/gate.hpp>
+#include <mor/backends/cpu/gather_scatter.hpp>
+#include <mor/backends/cpu/linear.hpp>
+#include <mor/backends/cpu/optimizer.hpp>
+#include <mor/backends/cpu/rms_norm.hpp>
+#include <mor/backends/cpu/rope.hpp>
+#include <mor/backends/cpu/select.hpp>
+#include <mor/backends/cpu/swiglu.hpp>
+#include <mor/backends/host/copy.hpp>
+#include <mor/backends/host/rows.hpp>
+#include <mor/backends/host/select.hpp>

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The Cpu<T> backend object: how many threads, and a parallel loop over them.
+#pragma once
+
+#include <mor/backends/cpu/eigen.hpp>
+#include <mor/core/backend.hpp>
+#include <mor/core/error.hpp>
+
+#include <algorithm>
+#include <concepts>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <string_view>
+#include <thread>
+#include <type_traits>
+
+namespace mor {
+
+template <std::floating_point T>
+class Cpu {
+public:
+    using Element = T;
+    using Space = HostSpace;
+    static constexpr std::string_view name = "cpu";
+
+    struct Options {
+        Index threads = 0;  // 0: one per hardware thread
+    };
+
+    Cpu() : Cpu{Options{}} {}
+
+    /// Starts the threads. Throws ConfigError if the count is negative.
+    explicit Cpu(const Options& options) : threads_{options.threads} {
+        check<ConfigError>(threads_ >= 0, "mor::Cpu: threads is ", threads_, ", expected 0 or more");
+        if (threads_ == 0) {
+            threads_ = std::max<Index>(1, static_cast<Index>(std::thread::hardware_concurrency()));
+        }
+        if (threads_ > 1) {
+            pool_ = std::make_unique<Eigen::ThreadPool>(static_cast<int>(threads_ - 1));
+        }
+    }
+
+    [[nodiscard]] Index threads() const { return threads_; }
+
+    /// Calls body(first, last) for consecutive pieces of [0, count), one piece a thread; pieces
+    /// hold at least `grain` items. The split depends only on these numbers, so results that
+    /// depend on it repeat from run to run. An exception of a piece is rethrown here.
+    template <class Body>
+    void parallel_for(Index count, Index grain, Body&& body) const {
+        const Index pieces =
+            std::clamp<Index>(count / std::max<Index>(1, grain), 1, threads_);
+        if (pieces == 1) {
+            if (count > 0) {
+                body(Index{0}, count);
+            }
+            return;
+        }
+        std::exception_ptr failure;
+        std::mutex failure_mutex;
+        const auto run_piece = [&](Index piece) {
+            try {
+                body(count * piece / pieces, count * (piece + 1) / pieces);
+            } catch (...) {
+                const std::lock_guard lock{failure_mutex};
+                failure = std::current_exception();
+            }
+        };
+        Eigen::Barrier finished{static_cast<unsigned>(pieces - 1)};
+        for (Index piece = 1; piece < pieces; ++piece) {
+            pool_->Schedule([&run_piece, &finished, piece] {
+                run_piece(piece);
+                finished.Notify();
+            });
+        }
+        run_piece(0);
+        finished.Wait();
+        if (failure) {
+            std::rethrow_exception(failure);
+        }
+    }
+
+private:
+    Index threads_;
+    std::unique_ptr<Eigen::ThreadPool> pool_;
+};
+
+namespace cpu::detail {
+
+template <class T>
+using RowMajor = Eigen::Matrix<std::remove_const_t<T>, Eigen::Dynamic, Eigen::Dynamic,
+                               Eigen::RowMajor>;
+
+template <class T>
+using MatrixMap = Eigen::Map<std::conditional_t<std::is_const_v<T>, const RowMajor<T>, RowMajor<T>>,
+                             0, Eigen::OuterStride<>>;
+
+/// A matrix view as an Eigen map.
+template <class T>
+[[nodiscard]] MatrixMap<T> map(const View<T, 2>& view) {
+    return {view.data(), view.rows(), view.columns(), Eigen::OuterStride<>{view.columns()}};
+}
+
+/// Columns [first, first + count) of `rows` rows from `row` on: one head, or one block.
+template <class T>
+[[nodiscard]] MatrixMap<T> block(const View<T, 2>& view, Index row, Index rows, Index first,
+                                 Index count) {
+    return {view.data() + row * view.columns() + first, rows, count,
+            Eigen::OuterStride<>{view.columns()}};
+}
+
+template <class T>
+using ArrayMap = Eigen::Map<
+    std::conditional_t<std::is_const_v<T>, const Eigen::Array<std::remove_const_t<T>, Eigen::Dynamic, 1>,
+                       Eigen::Array<std::remove_const_t<T>, Eigen::Dynamic, 1>>>;
+
+/// A vector view as an Eigen array.
+template <class T>
+[[nodiscard]] ArrayMap<T> array(const View<T, 1>& view) {
+    return {view.data(), view.size()};
+}
+
+/// Rows per piece so that a piece touches at least this many elements; below it, waking a thread
+/// costs more than it saves.
+[[nodiscard]] constexpr Index grain_rows(Index columns) {
+    constexpr Index elements = 16'384;
+    return std::max<Index>(1, elements / std::max<Index>(1, columns));
+}
+
+}  // namespace cpu::detail
+}  // namespace mor

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Row movement of the Cpu backend: rows are independent, so each loop is parallel over them.
+#pragma once
+
+#include <mor/backends/cpu/device.hpp>
+#include <mor/ops/gather_scatter.hpp>
+
+#include <algorithm>
+
+namespace mor {
+
+namespace cpu::detail {
+
+template <class T, class Body>
+void for_each_row(const Context<Cpu<T>>& context, View<const Index, 1> rows, Index width,
+                  Body&& body) {
+    context.backend().parallel_for(rows.size(), grain_rows(width), [&](Index first, Index last) {
+        for (Index i = first; i < last; ++i) {
+            body(i, rows[i]);
+        }
+    });
+}
+
+}  // namespace cpu::detail
+
+template <class T>
+struct Kernel<op::GatherRows, Cpu<T>> {
+    static void run(Context<Cpu<T>>& context, View<const T, 2> x, View<const Index, 1> rows,
+                    View<T, 2> out) {
+        cpu::detail::for_each_row<T>(context, rows, x.columns(), [&](Index i, Index row) {
+            std::copy_n(x.row(row).data(), x.columns(), out.row(i).data());
+        });
+    }
+};
+
+template <class T>
+struct Kernel<op::GatherRowsWeighted, Cpu<T>> {
+    static void run(Context<Cpu<T>>& context, View<const T, 2> x, View<const Index, 1> rows,
+                    View<const T, 1> weight, View<T, 2> out) {
+        using cpu::detail::array;
+        cpu::detail::for_each_row<T>(context, rows, x.columns(), [&](Index i, Index row) {
+            array(out.row(i)) = weight[i] * array(x.row(row));
+        });
+    }
+};
+
+template <class T>
+struct Kernel<op::ScatterRows, Cpu<T>> {
+    static void run(Context<Cpu<T>>& context, View<const T, 2> x, View<const Index, 1> rows,
+                    View<T, 2> out) {
+        cpu::detail::for_each_row<T>(context, rows, x.columns(), [&](Index i, Index row) {
+            std::copy_n(x.row(i).data(), x.columns(), out.row(row).data());
+        });
+    }
+};
+
+template <class T>
+struct Kernel<op::ScatterAddRows, Cpu<T>> {
+    static void run(Context<Cpu<T>>& context, View<const T, 2> x, View<const Index, 1> rows,
+                    View<T, 2> out) {
+        using cpu::detail::array;
+        cpu::detail::for_each_row<T>(context, rows, x.columns(), [&](Index i, Index row) {
+            array(out.row(row)) += array(x.row(i));
+        });
+    }
+};
+
+template <class T>
+struct Kernel<op::ScatterAddRowsWeighted, Cpu<T>> {
+    static void run(Context<Cpu<T>>& context, View<const T, 2> x, View<const Index, 1> rows,
+                    View<const T, 1> weight, View<T, 2> out) {
+        using cpu::detail::array;
+        cpu::detail::for_each_row<T>(context, rows, x.columns(), [&](Index i, Index row) {
+            array(out.row(row)) += weight[i] * array(x.row(i));
+        });
+    }
+};
+
+template <class T>
+struct Kernel<op::RowDot, Cpu<T>> {
+    static void run(Context<Cpu<T>>& context, View<const T, 2> a, View<const Index, 1> rows,
+                    View<const T, 2> b, View<T, 1> out) {
+        using cpu::detail::array;
+        cpu::detail::for_each_row<T>(context, rows, a.columns(), [&](Index i, Index row) {
+            out[i] = (array(a.row(row)) * array(b.row(i))).sum();
+        });
+    }
+};
+
+}  // namespace mor

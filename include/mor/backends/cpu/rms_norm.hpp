@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// RMSNorm of the Cpu backend.
+#pragma once
+
+#include <mor/backends/cpu/device.hpp>
+#include <mor/ops/rms_norm.hpp>
+
+#include <cmath>
+
+namespace mor {
+
+template <class T>
+struct Kernel<op::RmsNorm, Cpu<T>> {
+    static void run(Context<Cpu<T>>& context, View<const T, 2> x, View<const T, 1> weight,
+                    double epsilon, View<T, 2> y, View<T, 1> inverse_rms) {
+        using namespace cpu::detail;
+        const auto width = static_cast<T>(x.columns());
+        const auto grain = grain_rows(x.columns());
+        context.backend().parallel_for(x.rows(), grain, [&](Index first, Index last) {
+            for (Index i = first; i < last; ++i) {
+                const auto row = array(x.row(i));
+                const T mean_square = row.square().sum() / width;
+                const T inverse = T{1} / std::sqrt(mean_square + static_cast<T>(epsilon));
+                inverse_rms[i] = inverse;
+                array(y.row(i)) = row * inverse * array(weight);
+            }
+        });
+    }
+};
+
+// With n = x * inverse_rms and g = dy * weight: dx = inverse_rms * (g - n * mean(g * n)).
+template <class T>
+struct Kernel<op::RmsNormBackward, Cpu<T>> {
+    static void run(Context<Cpu<T>>& context, View<const T, 2> dy, View<const T, 2> x,
+                    View<const T, 1> weight, View<const T, 1> inverse_rms, View<T, 2> dx,
+                    View<T, 1> dweight) {
+        using namespace cpu::detail;
+        const auto width = static_cast<T>(x.columns());
+        const auto grain = grain_rows(x.columns());
+        context.backend().parallel_for(x.rows(), grain, [&](Index first, Index last) {
+            for (Index i = first; i < last; ++i) {
+                const auto row = array(x.row(i));
+                const auto scaled = array(dy.row(i)) * array(weight);
+                const T inverse = inverse_rms[i];
+                const T projection = (scaled * row).sum() * inverse * inverse / width;
+                array(dx.row(i)) += inverse * (scaled - row * projection);
+            }
+        });
+        // Threads own columns, so that the sum over rows has one order.
+        const Index column_grain = std::max<Index>(16, grain_rows(x.rows()));
+        context.backend().parallel_for(x.columns(), column_grain, [&](Index first, Index last) {
+            const Index count = last - first;
+            auto sum = array(dweight.slice(first, count));
+            for (Index i = 0; i < x.rows(); ++i) {
+                sum += array(dy.row(i).slice(first, count)) * array(x.row(i).slice(first, count)) *
+                       inverse_rms[i];
+            }
+        });
+    }
+};
+
+}  // namespace mor

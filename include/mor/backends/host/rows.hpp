@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The ragged structure of packed rows, the same for every backend in host memory.
+#pragma once
+
+#include <mor/ops/rows.hpp>
+
+#include <algorithm>
+
+namespace mor {
+
+template <HostBackend B>
+struct Kernel<op::SelectRows, B> {
+    static void run(Context<B>& /*context*/, const Rows<B>& rows, ConstIndexView<B> kept,
+                    IndexView<B> offsets, IndexView<B> positions) {
+        for (Index i = 0; i < kept.size(); ++i) {
+            positions[i] = rows.positions[kept[i]];
+        }
+        // kept ascends, so the rows of a sequence are those below its end and not yet counted.
+        Index count = 0;
+        for (Index s = 0; s < offsets.size(); ++s) {
+            while (count < kept.size() && kept[count] < rows.offsets[s]) {
+                ++count;
+            }
+            offsets[s] = count;
+        }
+    }
+};
+
+template <HostBackend B>
+struct Kernel<op::VisibleKeys, B> {
+    /// Returns the number of visible pairs.
+    static Index run(Context<B>& /*context*/, const Rows<B>& queries, const Rows<B>& keys,
+                     IndexView<B> begin, IndexView<B> end) {
+        Index pairs = 0;
+        for (Index s = 0; s < queries.num_sequences(); ++s) {
+            const Index first = keys.offsets[s];
+            Index last = first;
+            // Positions ascend on both sides, so `last` only ever moves on.
+            for (Index i = queries.offsets[s]; i < queries.offsets[s + 1]; ++i) {
+                while (last < keys.offsets[s + 1] && keys.positions[last] <= queries.positions[i]) {
+                    ++last;
+                }
+                begin[i] = first;
+                end[i] = last;
+                pairs += last - first;
+            }
+        }
+        return pairs;
+    }
+};
+
+template <HostBackend B>
+struct Kernel<op::ComposeIndices, B> {
+    static void run(Context<B>& /*context*/, ConstIndexView<B> outer, ConstIndexView<B> inner,
+                    IndexView<B> out) {
+        std::transform(inner.data(), inner.data() + inner.size(), out.data(),
+                       [outer](Index i) { return outer[i]; });
+    }
+};
+
+}  // namespace mor

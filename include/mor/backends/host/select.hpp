@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Selection by integers, the same for every backend in host memory.
+#pragma once
+
+#include <mor/ops/select.hpp>
+
+namespace mor {
+
+template <HostBackend B>
+struct Kernel<op::SelectAtLeast, B> {
+    static Index run(Context<B>& /*context*/, ConstIndexView<B> depth, ConstIndexView<B> rows,
+                     Index bound, IndexView<B> kept) {
+        Index count = 0;
+        for (Index i = 0; i < rows.size(); ++i) {
+            if (depth[rows[i]] >= bound) {
+                kept[count++] = i;
+            }
+        }
+        return count;
+    }
+};
+
+}  // namespace mor

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a KV-cache policy must be.
+#pragma once
+
+#include <mor/core/types.hpp>
+#include <mor/sharing/layout.hpp>
+
+#include <concepts>
+#include <string_view>
+
+namespace mor {
+
+/// A cache policy answers one question: whose keys and values does an unrolled layer attend to?
+/// Either its own, or those of an earlier layer that stores them (paper, section 2.2.2). The same
+/// answer holds in training, prefill and decoding.
+template <class C>
+concept CachePolicy =
+    requires { typename C::Options; } && std::constructible_from<C, const typename C::Options&> &&
+    requires(const C& cache, const Layout& layout, Index layer) {
+        { C::name } -> std::convertible_to<std::string_view>;
+        { cache.key_layer(layout, layer) } -> std::same_as<Index>;
+    };
+
+}  // namespace mor

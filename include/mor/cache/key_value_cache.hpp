@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Storage for incremental decoding: for each unrolled layer a table of the keys and values of the
+// rows that were active in it, each sequence in a region of its own.
+#pragma once
+
+#include <mor/core/backend.hpp>
+#include <mor/core/error.hpp>
+#include <mor/layers/key_values.hpp>
+#include <mor/ops/copy.hpp>
+#include <mor/ops/gather_scatter.hpp>
+#include <mor/ops/rows.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+namespace mor {
+
+template <Backend B>
+class KeyValueCache {
+    using Element = typename B::Element;
+    using Space = typename B::Space;
+
+public:
+    /// Empty tables for `num_layers` unrolled layers; key_width = kv_heads * head_dim.
+    KeyValueCache(Index num_layers, Index num_sequences, Index key_width)
+        : key_width_{key_width}, lengths_(static_cast<std::size_t>(num_sequences), 0) {
+        check<ShapeError>(num_sequences > 0, "mor::KeyValueCache: num_sequences is ",
+                          num_sequences, ", expected at least 1");
+        tables_.resize(static_cast<std::size_t>(num_layers));
+        for (Table& table : tables_) {
+            table.positions.resize(lengths_.size());
+        }
+    }
+
+    [[nodiscard]] Index num_sequences() const { return std::ssize(lengths_); }
+
+    /// Tokens of a sequence seen so far, active or not: the position of its next token.
+    [[nodiscard]] Index length(Index sequence) const {
+        return lengths_[static_cast<std::size_t>(sequence)];
+    }
+    void advance(Index sequence, Index tokens) {
+        lengths_[static_cast<std::size_t>(sequence)] += tokens;
+    }
+
+    /// Forgets a sequence, so that its place can serve another.
+    void clear(Index sequence) {
+        lengths_[static_cast<std::size_t>(sequence)] = 0;
+        for (Table& table : tables_) {
+            table.positions[static_cast<std::size_t>(sequence)].clear();
+        }
+    }
+
+    /// Stores keys and values [rows, key_width] of the layer's active rows.
+    void append(Context<B>& context, Index layer, const Rows<B>& rows, ConstMatrixView<B> keys,
+                ConstMatrixView<B> values) {
+        Table& table = at(layer);
+        const std::vector<Index> offsets = to_host(rows.offsets);
+        const std::vector<Index> positions = to_host(rows.positions);
+        std::size_t longest = 0;
+        for (std::size_t s = 0; s < lengths_.size(); ++s) {
+            const auto added = static_cast<std::size_t>(offsets[s + 1] - offsets[s]);
+            longest = std::max(longest, table.positions[s].size() + added);
+        }
+        reserve(context, table, static_cast<Index>(longest));
+        std::vector<Index> destination;
+        for (std::size_t s = 0; s < lengths_.size(); ++s) {
+            std::vector<Index>& stored = table.positions[s];
+            for (Index row = offsets[s]; row < offsets[s + 1]; ++row) {
+                destination.push_back(static_cast<Index>(s) * table.capacity + std::ssize(stored));
+                stored.push_back(positions[static_cast<std::size_t>(row)]);
+            }
+        }
+        const typename Arena<Space>::Scope scope{context.arena()};
+        const IndexView<B> places = context.indices(std::ssize(destination));
+        from_host(places, destination);
+        ops::scatter_rows<B>(context, keys, places, table.keys.view());
+        ops::scatter_rows<B>(context, values, places, table.values.view());
+    }
+
+    /// What query rows may see of a layer's table: entries at their own or earlier positions.
+    [[nodiscard]] KeyValues<B> visible(Context<B>& context, Index layer,
+                                       const Rows<B>& queries) const {
+        const Table& table = tables_[static_cast<std::size_t>(layer)];
+        const std::vector<Index> offsets = to_host(queries.offsets);
+        const std::vector<Index> positions = to_host(queries.positions);
+        std::vector<Index> begin;
+        std::vector<Index> end;
+        Index pairs = 0;
+        for (std::size_t s = 0; s < lengths_.size(); ++s) {
+            const std::vector<Index>& stored = table.positions[s];
+            for (Index row = offsets[s]; row < offsets[s + 1]; ++row) {
+                const auto after = std::upper_bound(stored.begin(), stored.end(),
+                                                    positions[static_cast<std::size_t>(row)]);
+                begin.push_back(static_cast<Index>(s) * table.capacity);
+                end.push_back(begin.back() + (after - stored.begin()));
+                pairs += end.back() - begin.back();
+            }
+        }
+        const IndexView<B> first = context.indices(std::ssize(begin));
+        const IndexView<B> last = context.indices(std::ssize(end));
+        from_host(first, begin);
+        from_host(last, end);
+        return {table.keys.view(), table.values.view(), {first, last, pairs}};
+    }
+
+    /// Bytes of the stored keys and values; reserved but unused room is not counted.
+    [[nodiscard]] Index bytes_in_use() const {
+        Index entries = 0;
+        for (const Table& table : tables_) {
+            for (const auto& stored : table.positions) {
+                entries += std::ssize(stored);
+            }
+        }
+        return entries * key_width_ * 2 * static_cast<Index>(sizeof(Element));
+    }
+
+    [[nodiscard]] Index bytes_reserved() const {
+        Index bytes = 0;
+        for (const Table& table : tables_) {
+            bytes += static_cast<Index>(table.keys.size_bytes() + table.values.size_bytes());
+        }
+        return bytes;
+    }
+
+private:
+    struct Table {
+        Tensor<Element, 2, Space> keys;  // [sequences * capacity, key_width]
+        Tensor<Element, 2, Space> values;
+        Index capacity = 0;                         // entries a sequence has room for
+        std::vector<std::vector<Index>> positions;  // [sequences][stored], ascending
+    };
+
+    Table& at(Index layer) { return tables_[static_cast<std::size_t>(layer)]; }
+
+    void reserve(Context<B>& context, Table& table, Index entries) {
+        if (entries <= table.capacity) {
+            return;
+        }
+        constexpr Index smallest = 32;
+        const Index capacity = std::max({entries, 2 * table.capacity, smallest});
+        const std::array<Index, 2> extents{num_sequences() * capacity, key_width_};
+        Tensor<Element, 2, Space> keys{extents};
+        Tensor<Element, 2, Space> values{extents};
+        for (Index s = 0; s < num_sequences() && table.capacity > 0; ++s) {
+            const Index stored = std::ssize(table.positions[static_cast<std::size_t>(s)]);
+            const Index old = s * table.capacity;
+            ops::copy<B>(context, table.keys.view().slice(old, stored),
+                         keys.view().slice(s * capacity, stored));
+            ops::copy<B>(context, table.values.view().slice(old, stored),
+                         values.view().slice(s * capacity, stored));
+        }
+        table.keys = std::move(keys);
+        table.values = std::move(values);
+        table.capacity = capacity;
+    }
+
+    Index key_width_;
+    std::vector<Index> lengths_;
+    std::vector<Table> tables_;
+};
+
+}  // namespace mor

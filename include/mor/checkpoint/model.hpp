@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A model as a directory: config.json (structure, sizes, hyper-parameters) and model.safetensors
+// (each distinct parameter once; tied weights stay tied because there is only one of them).
+#pragma once
+
+#include <mor/checkpoint/tensors.hpp>
+#include <mor/io/atomic_file.hpp>
+#include <mor/io/json.hpp>
+#include <mor/model/model.hpp>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace mor {
+
+namespace detail {
+
+inline constexpr std::string_view checkpoint_format = "mor-1";
+inline constexpr const char* config_file = "config.json";
+inline constexpr const char* weights_file = "model.safetensors";
+
+/// The names of an architecture's choices, slot by slot.
+template <class A, Backend B>
+[[nodiscard]] std::array<std::pair<std::string_view, std::string_view>, 5> slot_names() {
+    return {{{"sharing", A::Sharing::name},
+             {"router", A::Router::name},
+             {"schedule", A::Schedule::name},
+             {"cache", A::Cache::name},
+             {"block", A::template Block<B>::name}}};
+}
+
+template <class A, Backend B>
+[[nodiscard]] nlohmann::ordered_json describe(const Model<A, B>& model) {
+    nlohmann::ordered_json json;
+    json["format"] = checkpoint_format;
+    for (const auto& [slot, name] : slot_names<A, B>()) {
+        json["architecture"][std::string{slot}] = name;
+    }
+    json["model"] = io::to_json(model.config());
+    json["sharing"] = io::to_json(model.options().sharing);
+    json["router"] = io::to_json(model.options().router);
+    json["schedule"] = io::to_json(model.options().schedule);
+    json["cache"] = io::to_json(model.options().cache);
+    return json;
+}
+
+/// The child object `key`; throws ConfigError naming the file if it is missing.
+[[nodiscard]] inline const nlohmann::json& section(const nlohmann::json& json, std::string_view key,
+                                                   const std::string& file) {
+    check<ConfigError>(json.is_object() && json.contains(key), file, ": the key '", key,
+                       "' is missing");
+    return json.at(std::string{key});
+}
+
+inline void check_known_keys(const nlohmann::json& json, const std::string& where,
+                             const std::vector<std::string>& known) {
+    check<ConfigError>(json.is_object(), where, ": expected an object");
+    for (const auto& [key, value] : json.items()) {
+        check<ConfigError>(std::find(known.begin(), known.end(), key) != known.end(), where,
+                           ": unknown key '", key, "'; the nearest known key is '",
+                           nearest_name(key, known), "'");
+    }
+}
+
+/// Throws ConfigError, naming file and slot, unless the file describes architecture A.
+template <class A, Backend B>
+void check_architecture(const nlohmann::json& json, const std::string& file) {
+    check_known_keys(json, file,
+                     {"format", "architecture", "model", "sharing", "router", "schedule", "cache"});
+    const nlohmann::json& format = section(json, "format", file);
+    check<ConfigError>(format == checkpoint_format, file, ": format is ", format.dump(),
+                       ", expected \"", checkpoint_format, "\"");
+    const nlohmann::json& names = section(json, "architecture", file);
+    check_known_keys(names, file + ": architecture",
+                     {"sharing", "router", "schedule", "cache", "block"});
+    for (const auto& [slot, name] : slot_names<A, B>()) {
+        const nlohmann::json& found = section(names, slot, file + ": architecture");
+        check<ConfigError>(found == name, file, ": ", slot, " is ", found.dump(),
+                           ", this program was built with \"", name, "\"");
+    }
+}
+
+/// Writes the two files into an existing directory.
+template <class A, Backend B>
+void write_model_files(const Model<A, B>& model, const std::filesystem::path& directory) {
+    const std::string config = describe(model).dump(2) + "\n";
+    io::write_file_atomically(directory / config_file, [&](io::FileWriter& file) {
+        file.write(config.data(), config.size());
+    });
+    TensorWriter<B> tensors;
+    model.visit_parameters([&](const Parameter<B>& parameter) {
+        tensors.add(parameter.name(), parameter.shape(), parameter.value());
+    });
+    tensors.write(directory / weights_file);
+}
+
+template <class A, Backend B>
+void read_weights(Model<A, B>& model, const std::filesystem::path& directory) {
+    TensorReader<B> tensors{directory / weights_file};
+    model.visit_parameters([&](Parameter<B>& parameter) {
+        tensors.read(parameter.name(), parameter.shape(), parameter.value());
+    });
+    tensors.expect_all_read();
+}
+
+}  // namespace detail
+
+/// Writes the model to a directory, atomically: a crash leaves the old one or the new one, whole.
+/// Throws IoError naming the file and the cause.
+template <class A, Backend B>
+void save_model(const Model<A, B>& model, const std::filesystem::path& directory) {
+    io::replace_directory_atomically(directory, [&](const std::filesystem::path& staging) {
+        detail::write_model_files(model, staging);
+    });
+}
+
+/// Reads a model of architecture A. Throws IoError or ConfigError naming the file and the cause if
+/// files are missing or malformed, keys unknown, or names, shapes and dtypes do not fit.
+template <class A, Backend B>
+[[nodiscard]] Model<A, B> load_model(B& backend, const std::filesystem::path& directory) {
+    const std::filesystem::path path = directory / detail::config_file;
+    const std::string file = path.string();
+    const nlohmann::json json = io::parse_json_file(path);
+    detail::check_architecture<A, B>(json, file);
+    ModelConfig config;
+    ArchitectureOptions<A> options;
+    io::read_fields(detail::section(json, "model", file), config, file + ": model");
+    io::read_fields(detail::section(json, "sharing", file), options.sharing, file + ": sharing");
+    io::read_fields(detail::section(json, "router", file), options.router, file + ": router");
+    io::read_fields(detail::section(json, "schedule", file), options.schedule, file + ": schedule");
+    io::read_fields(detail::section(json, "cache", file), options.cache, file + ": cache");
+    Model<A, B> model{backend, config, options};
+    detail::read_weights(model, directory);
+    return model;
+}
+
+}  // namespace mor

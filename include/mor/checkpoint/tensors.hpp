@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Named tensors of a backend to and from a safetensors file.
+#pragma once
+
+#include <mor/core/backend.hpp>
+#include <mor/core/error.hpp>
+#include <mor/core/reflect.hpp>
+#include <mor/io/dtype.hpp>
+#include <mor/io/safetensors.hpp>
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace mor::detail {
+
+template <class T>
+inline constexpr io::DType dtype_of = sizeof(T) == 8 ? io::DType::f64 : io::DType::f32;
+
+/// Collects tensors of a backend, copied to the host, and writes them in order.
+template <Backend B>
+class TensorWriter {
+    using Element = typename B::Element;
+
+public:
+    void add(std::string name, std::vector<Index> shape, ConstVectorView<B> values) {
+        values_.push_back(to_host(values));
+        names_.push_back(std::move(name));
+        shapes_.push_back(std::move(shape));
+    }
+
+    void write(const std::filesystem::path& path) const {
+        std::vector<io::TensorToWrite> tensors;
+        for (std::size_t i = 0; i < names_.size(); ++i) {
+            tensors.push_back(
+                {names_[i], dtype_of<Element>, shapes_[i], std::as_bytes(std::span{values_[i]})});
+        }
+        io::write_safetensors(path, tensors);
+    }
+
+private:
+    std::vector<std::string> names_;
+    std::vector<std::vector<Index>> shapes_;
+    std::vector<std::vector<Element>> values_;
+};
+
+/// Hands out a file's tensors one by one, and insists that each is asked for.
+template <Backend B>
+class TensorReader {
+    using Element = typename B::Element;
+
+public:
+    explicit TensorReader(const std::filesystem::path& path)
+        : path_{path.string()}, file_{path} {
+        for (const auto& [name, info] : file_.tensors()) {
+            unread_.push_back(name);
+        }
+    }
+
+    /// Throws IoError naming file and tensor if it is missing or of another shape or kind.
+    void read(const std::string& name, const std::vector<Index>& shape, VectorView<B> out) {
+        const io::TensorInfo* const info = file_.find(name);
+        if (info == nullptr) {
+            const std::string nearest = nearest_name(name, unread_);
+            fail<IoError>(path_, ": tensor '", name, "' is missing",
+                          nearest.empty() ? "" : "; the nearest name is '" + nearest + "'");
+        }
+        check<IoError>(info->shape == shape, path_, ": tensor '", name, "' is ",
+                       format(info->shape), ", the model expects ", format(shape));
+        from_host(out, file_.template read_as<Element>(name));
+        std::erase(unread_, name);
+    }
+
+    /// Throws IoError naming the first tensor that nobody asked for.
+    void expect_all_read() const {
+        check<IoError>(unread_.empty(), path_, ": tensor '", unread_.empty() ? "" : unread_.front(),
+                       "' does not belong to this model");
+    }
+
+private:
+    static std::string format(const std::vector<Index>& shape) {
+        std::string text = "[";
+        for (std::size_t i = 0; i < shape.size(); ++i) {
+            text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+        }
+        return text + "]";
+    }
+
+    std::string path_;
+    io::SafetensorsFile file_;
+    std::vector<std::string> unread_;
+};
+
+}  // namespace mor::detail

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A training run as a directory: the model's files, the optimiser's moments, and how far it is.
+// Data order and every random draw follow from the seed and the step, so this is the whole state.
+#pragma once
+
+#include <mor/checkpoint/model.hpp>
+#include <mor/train/trainer.hpp>
+
+#include <algorithm>
+#include <charconv>
+#include <cstddef>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace mor {
+
+namespace detail {
+
+inline constexpr const char* optimizer_file = "optimizer.safetensors";
+inline constexpr const char* training_file = "training.json";
+inline constexpr std::string_view checkpoint_prefix = "step-";
+
+}  // namespace detail
+
+/// Writes the run to `directory`, atomically. Throws IoError naming the file and the cause.
+template <class A, Backend B, TokenStream D>
+void save_training(Trainer<A, B, D>& trainer, const std::filesystem::path& directory) {
+    io::replace_directory_atomically(directory, [&](const std::filesystem::path& staging) {
+        detail::write_model_files(trainer.model(), staging);
+        detail::TensorWriter<B> tensors;
+        for (const auto& moments : trainer.optimizer().moments()) {
+            tensors.add("m." + moments.name, {moments.m.size()}, moments.m.view());
+            tensors.add("v." + moments.name, {moments.v.size()}, moments.v.view());
+        }
+        tensors.write(staging / detail::optimizer_file);
+        nlohmann::ordered_json json;
+        json["completed_steps"] = trainer.completed_steps();
+        json["options"] = io::to_json(trainer.options());
+        const std::string text = json.dump(2) + "\n";
+        io::write_file_atomically(
+            staging / detail::training_file,
+            [&](io::FileWriter& file) { file.write(text.data(), text.size()); });
+    });
+}
+
+/// Restores a run saved with the same architecture, sizes and options into a fresh trainer, which
+/// then continues bit for bit. Throws IoError or ConfigError naming the file and what differs.
+template <class A, Backend B, TokenStream D>
+void resume_training(Trainer<A, B, D>& trainer, const std::filesystem::path& directory) {
+    const std::filesystem::path config_path = directory / detail::config_file;
+    const nlohmann::json config = io::parse_json_file(config_path);
+    detail::check_architecture<A, B>(config, config_path.string());
+    const nlohmann::json expected = detail::describe(trainer.model());
+    for (const auto& [key, value] : expected.items()) {
+        check<ConfigError>(config.contains(key) && config.at(key) == value, config_path.string(),
+                           ": ", key, " is ", config.value(key, nlohmann::json{}).dump(),
+                           ", this run has ", value.dump());
+    }
+    const std::filesystem::path path = directory / detail::training_file;
+    const std::string file = path.string();
+    const nlohmann::json json = io::parse_json_file(path);
+    detail::check_known_keys(json, file, {"completed_steps", "options"});
+    const nlohmann::json options = io::to_json(trainer.options());
+    const nlohmann::json& saved = detail::section(json, "options", file);
+    check<ConfigError>(saved == options, file, ": the run was started with options ", saved.dump(),
+                       ", this one has ", options.dump());
+    const nlohmann::json& completed = detail::section(json, "completed_steps", file);
+    check<ConfigError>(completed.is_number_unsigned() &&
+                           completed.get<Index>() <= trainer.options().steps,
+                       file, ": completed_steps is ", completed.dump(),
+                       ", expected a number up to ", trainer.options().steps);
+
+    detail::read_weights(trainer.model(), directory);
+    detail::TensorReader<B> tensors{directory / detail::optimizer_file};
+    for (auto& moments : trainer.optimizer().moments()) {
+        tensors.read("m." + moments.name, {moments.m.size()}, moments.m.view());
+        tensors.read("v." + moments.name, {moments.v.size()}, moments.v.view());
+    }
+    tensors.expect_all_read();
+    trainer.set_completed_steps(completed.get<Index>());
+}
+
+namespace detail {
+
+/// The checkpoints below `root`, oldest first.
+[[nodiscard]] inline std::vector<std::pair<Index, std::filesystem::path>> list_checkpoints(
+    const std::filesystem::path& root) {
+    std::vector<std::pair<Index, std::filesystem::path>> found;
+    std::error_code error;
+    for (auto entry = std::filesystem::directory_iterator(root, error);
+         !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+        const std::string name = entry->path().filename().string();
+        if (!name.starts_with(checkpoint_prefix)) {
+            continue;
+        }
+        Index step = 0;
+        const char* const end = name.data() + name.size();
+        const auto parsed = std::from_chars(name.data() + checkpoint_prefix.size(), end, step);
+        if (parsed.ec == std::errc{} && parsed.ptr == end) {
+            found.emplace_back(step, entry->path());
+        }
+    }
+    std::sort(found.begin(), found.end());
+    return found;
+}
+
+}  // namespace detail
+
+/// Saves to root/step-<completed steps> and then removes all but the newest `keep` checkpoints.
+/// Throws IoError naming the file and the cause; older checkpoints then stay.
+template <class A, Backend B, TokenStream D>
+void save_checkpoint(Trainer<A, B, D>& trainer, const std::filesystem::path& root,
+                     Index keep = 2) {
+    std::error_code error;
+    std::filesystem::create_directories(root, error);
+    check<IoError>(!error, root.string(), ": cannot be created: ", error.message());
+    save_training(trainer, root / (std::string{detail::checkpoint_prefix} +
+                                   std::to_string(trainer.completed_steps())));
+    auto checkpoints = detail::list_checkpoints(root);
+    for (std::size_t i = 0; i + static_cast<std::size_t>(keep) < checkpoints.size(); ++i) {
+        std::filesystem::remove_all(checkpoints[i].second, error);
+    }
+}
+
+/// The checkpoint below `root` with the most completed steps, if there is one.
+[[nodiscard]] inline std::optional<std::filesystem::path> latest_checkpoint(
+    const std::filesystem::path& root) {
+    const auto checkpoints = detail::list_checkpoints(root);
+    if (checkpoints.empty()) {
+        return std::nullopt;
+    }
+    return checkpoints.back().second;
+}
+
+}  // namespace mor

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a backend is: an element type, a memory space and a set of kernels. An operation is a tag;
+// a backend implements it by specialising Kernel<Op, B>.
+#pragma once
+
+#include <mor/core/arena.hpp>
+#include <mor/core/space.hpp>
+#include <mor/core/tensor.hpp>
+#include <mor/core/types.hpp>
+#include <mor/core/view.hpp>
+
+#include <concepts>
+#include <string_view>
+
+namespace mor {
+
+/// A place to compute: `Element` is the type of weights and activations, `Space` their memory.
+template <class B>
+concept Backend = requires {
+    typename B::Element;
+    requires std::floating_point<typename B::Element>;
+    typename B::Space;
+    requires MemorySpace<typename B::Space>;
+    { B::name } -> std::convertible_to<std::string_view>;
+};
+
+/// A backend whose memory ordinary code can read and write.
+template <class B>
+concept HostBackend = Backend<B> && std::same_as<typename B::Space, HostSpace>;
+
+/// Backend B's implementation of operation Op: a struct with a static member function `run`.
+template <class Op, class B>
+struct Kernel;
+
+/// True when backend B has a kernel for Op.
+template <class B, class Op>
+concept Implements = Backend<B> && requires { sizeof(Kernel<Op, B>); };
+
+template <Backend B>
+using MatrixView = View<typename B::Element, 2, typename B::Space>;
+template <Backend B>
+using ConstMatrixView = View<const typename B::Element, 2, typename B::Space>;
+template <Backend B>
+using VectorView = View<typename B::Element, 1, typename B::Space>;
+template <Backend B>
+using ConstVectorView = View<const typename B::Element, 1, typename B::Space>;
+template <Backend B>
+using IndexView = View<Index, 1, typename B::Space>;
+template <Backend B>
+using ConstIndexView = View<const Index, 1, typename B::Space>;
+template <Backend B>
+using ConstTokenView = View<const TokenId, 1, typename B::Space>;
+
+/// What one thread of computation carries along: the backend, its scratch memory, and a count of
+/// the floating-point operations that the products and attention have really executed.
+template <Backend B>
+class Context {
+public:
+    using Element = typename B::Element;
+    using Space = typename B::Space;
+
+    explicit Context(B& backend) : backend_{&backend} {}
+
+    [[nodiscard]] B& backend() const { return *backend_; }
+    [[nodiscard]] Arena<Space>& arena() { return arena_; }
+
+    [[nodiscard]] MatrixView<B> matrix(Index rows, Index columns) {
+        return arena_.template make<Element, 2>({rows, columns});
+    }
+    [[nodiscard]] MatrixView<B> zero_matrix(Index rows, Index columns) {
+        return arena_.template make_zero<Element, 2>({rows, columns});
+    }
+    [[nodiscard]] VectorView<B> vector(Index size) {
+        return arena_.template make<Element, 1>({size});
+    }
+    [[nodiscard]] VectorView<B> zero_vector(Index size) {
+        return arena_.template make_zero<Element, 1>({size});
+    }
+    [[nodiscard]] IndexView<B> indices(Index size) {
+        return arena_.template make<Index, 1>({size});
+    }
+
+    [[nodiscard]] double flops() const { return flops_; }
+    void count_flops(double flops) { flops_ += flops; }
+
+private:
+    B* backend_;
+    Arena<Space> arena_;
+    double flops_ = 0;
+};
+
+}  // namespace mor

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A trained tensor and its gradient. Layers own parameters; weights shared between recursion
+// steps are one Parameter, so their gradients add up in one place.
+#pragma once
+
+#include <mor/core/backend.hpp>
+#include <mor/core/error.hpp>
+#include <mor/core/random.hpp>
+#include <mor/core/tensor.hpp>
+
+#include <array>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace mor {
+
+/// Whether AdamW shrinks the parameter (paper: matrices yes, norms no).
+enum class WeightDecay { yes, no };
+
+template <Backend B>
+class Parameter {
+public:
+    using Element = typename B::Element;
+
+    Parameter(std::string name, std::vector<Index> shape, WeightDecay decay)
+        : name_{std::move(name)},
+          shape_{std::move(shape)},
+          decay_{decay},
+          value_{{count(shape_)}},
+          gradient_{{count(shape_)}} {}
+
+    /// The checkpoint's tensor name, for example "model.layers.1.self_attn.q_proj.weight".
+    [[nodiscard]] const std::string& name() const { return name_; }
+    [[nodiscard]] const std::vector<Index>& shape() const { return shape_; }
+    [[nodiscard]] WeightDecay decay() const { return decay_; }
+    [[nodiscard]] Index size() const { return value_.size(); }
+
+    [[nodiscard]] VectorView<B> value() { return value_.view(); }
+    [[nodiscard]] ConstVectorView<B> value() const { return value_.view(); }
+    [[nodiscard]] VectorView<B> gradient() { return gradient_.view(); }
+    [[nodiscard]] ConstVectorView<B> gradient() const { return gradient_.view(); }
+
+    /// The same as [shape[0], shape[1]]; only for parameters of rank 2.
+    [[nodiscard]] MatrixView<B> value_matrix() { return {value_.view().data(), matrix_extents()}; }
+    [[nodiscard]] ConstMatrixView<B> value_matrix() const {
+        return {value_.view().data(), matrix_extents()};
+    }
+    [[nodiscard]] MatrixView<B> gradient_matrix() {
+        return {gradient_.view().data(), matrix_extents()};
+    }
+
+    void zero_gradient() { gradient_.zero(); }
+
+    void fill(double value) {
+        from_host(value_.view(), std::vector<Element>(static_cast<std::size_t>(size()),
+                                                      static_cast<Element>(value)));
+    }
+
+    /// Draws every element from a normal distribution with mean 0.
+    void fill_normal(Random& random, double deviation) {
+        std::vector<Element> values(static_cast<std::size_t>(size()));
+        for (Element& value : values) {
+            value = static_cast<Element>(deviation * random.normal());
+        }
+        from_host(value_.view(), values);
+    }
+
+private:
+    static Index count(const std::vector<Index>& shape) {
+        Index product = 1;
+        for (const Index extent : shape) {
+            check<ShapeError>(extent > 0, "mor::Parameter: an extent is ", extent,
+                              ", expected at least 1");
+            product *= extent;
+        }
+        return product;
+    }
+    [[nodiscard]] std::array<Index, 2> matrix_extents() const {
+        check<ShapeError>(shape_.size() == 2, name_, ": has rank ", shape_.size(), ", expected 2");
+        return {shape_[0], shape_[1]};
+    }
+
+    std::string name_;
+    std::vector<Index> shape_;
+    WeightDecay decay_;
+    Tensor<Element, 1, typename B::Space> value_;
+    Tensor<Element, 1, typename B::Space> gradient_;
+};
+
+}  // namespace mor

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// From logits to a token: temperature, then top-k, then top-p.
+#pragma once
+
+#include <mor/core/error.hpp>
+#include <mor/core/random.hpp>
+#include <mor/core/types.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <numeric>
+#include <span>
+#include <vector>
+
+namespace mor {
+
+struct SamplingOptions {
+    double temperature = 1.0;  // 0: always the likeliest token
+    Index top_k = 0;           // 0: all tokens
+    double top_p = 1.0;        // the smallest set of likeliest tokens with at least this probability
+    std::uint64_t seed = 0;
+};
+
+class Sampler {
+public:
+    /// Throws ConfigError if an option is out of range.
+    explicit Sampler(const SamplingOptions& options) : options_{options}, random_{options.seed} {
+        check<ConfigError>(options.temperature >= 0, "mor::Sampler: temperature is ",
+                           options.temperature, ", expected 0 or more");
+        check<ConfigError>(options.top_k >= 0, "mor::Sampler: top_k is ", options.top_k,
+                           ", expected 0 or more");
+        check<ConfigError>(options.top_p > 0 && options.top_p <= 1, "mor::Sampler: top_p is ",
+                           options.top_p, ", expected a number in (0, 1]");
+    }
+
+    /// Ties go to the lower token.
+    template <class T>
+    [[nodiscard]] TokenId sample(std::span<const T> logits) {
+        if (options_.temperature == 0) {
+            return static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) -
+                                        logits.begin());
+        }
+        std::vector<TokenId> order(logits.size());
+        std::iota(order.begin(), order.end(), TokenId{0});
+        std::stable_sort(order.begin(), order.end(), [&](TokenId a, TokenId b) {
+            return logits[static_cast<std::size_t>(a)] > logits[static_cast<std::size_t>(b)];
+        });
+        if (options_.top_k > 0 && options_.top_k < std::ssize(order)) {
+            order.resize(static_cast<std::size_t>(options_.top_k));
+        }
+        std::vector<double> cumulative;  // of unnormalised probabilities, likeliest first
+        const auto largest = static_cast<double>(logits[static_cast<std::size_t>(order.front())]);
+        double sum = 0;
+        for (const TokenId token : order) {
+            const auto logit = static_cast<double>(logits[static_cast<std::size_t>(token)]);
+            sum += std::exp((logit - largest) / options_.temperature);
+            cumulative.push_back(sum);
+        }
+        const auto first_reaching = [&](double bound, auto end) {
+            const auto at = std::lower_bound(cumulative.begin(), end, bound);
+            return at == end ? std::prev(end) : at;
+        };
+        const auto nucleus = first_reaching(options_.top_p * sum, cumulative.end());
+        const auto chosen = first_reaching(random_.uniform() * *nucleus, std::next(nucleus));
+        return order[static_cast<std::size_t>(chosen - cumulative.begin())];
+    }
+
+private:
+    SamplingOptions options_;
+    Random random_;
+};
+
+}  // namespace mor

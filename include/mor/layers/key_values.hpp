@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The meeting point of attention layers and key-value storage. A layer computes its keys and
+// values, or not, and attends to what the source shows it; who stores what is not its business.
+#pragma once
+
+#include <mor/core/backend.hpp>
+#include <mor/ops/attention.hpp>
+
+#include <concepts>
+
+namespace mor {
+
+/// Keys and values [key rows, kv_heads * head_dim] and which of them each query row sees.
+template <Backend B>
+struct KeyValues {
+    ConstMatrixView<B> keys;
+    ConstMatrixView<B> values;
+    KeyRanges<B> ranges;
+};
+
+/// Where the gradients of such keys and values add up.
+template <Backend B>
+struct KeyValueGradients {
+    MatrixView<B> keys;
+    MatrixView<B> values;
+};
+
+/// One layer's access to keys and values during one pass.
+template <class S, class B>
+concept KeyValueSource = requires(S& source, Context<B>& context, MatrixView<B> rows) {
+    // Whether this layer computes keys and values of its own for its rows.
+    { source.owns() } -> std::same_as<bool>;
+    // Hands over keys (already rotated) and values [rows, kv_heads * head_dim].
+    { source.publish(context, rows, rows) };
+    // What the layer's query rows may see, after publish().
+    { source.visible(context) } -> std::same_as<KeyValues<B>>;
+};
+
+}  // namespace mor

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A linear map without bias: y = x * weight^T.
+#pragma once
+
+#include <mor/core/parameter.hpp>
+#include <mor/ops/linear.hpp>
+
+#include <string>
+#include <utility>
+
+namespace mor {
+
+template <Backend B>
+class Linear {
+public:
+    Linear(std::string name, Index inputs, Index outputs)
+        : weight_{std::move(name), {outputs, inputs}, WeightDecay::yes} {}
+
+    /// y = x * weight^T or y += x * weight^T. x [rows, inputs], y [rows, outputs].
+    void forward(Context<B>& context, ConstMatrixView<B> x, MatrixView<B> y,
+                 Write write = Write::overwrite) const {
+        ops::linear(context, x, weight_.value_matrix(), y, write);
+    }
+
+    /// Adds to the weight's gradient, and writes or adds dx [rows, inputs].
+    void backward(Context<B>& context, ConstMatrixView<B> x, ConstMatrixView<B> dy,
+                  MatrixView<B> dx, Write write) {
+        ops::linear_backward_weight(context, dy, x, weight_.gradient_matrix());
+        ops::linear_backward_input(context, dy, std::as_const(weight_).value_matrix(), dx, write);
+    }
+
+    [[nodiscard]] Index outputs() const { return weight_.shape()[0]; }
+
+    void initialize(Random& random, double deviation) { weight_.fill_normal(random, deviation); }
+
+    template <class Visitor>
+    void visit_parameters(Visitor&& visitor) {
+        visitor(weight_);
+    }
+
+private:
+    Parameter<B> weight_;
+};
+
+}  // namespace mor

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Model<A, B>: the parameters of architecture A on backend B, and its two passes: `forward` over
+// whole sequences and `extend`, which continues sequences from a KV cache.
+#pragma once
+
+#include <mor/cache/key_value_cache.hpp>
+#include <mor/core/random.hpp>
+#include <mor/layers/embedding.hpp>
+#include <mor/layers/rms_norm.hpp>
+#include <mor/layers/rotary.hpp>
+#include <mor/model/architecture.hpp>
+#include <mor/model/config.hpp>
+#include <mor/model/trace.hpp>
+#include <mor/model/walk.hpp>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace mor {
+
+/// Which rows get logits.
+enum class Logits { all_rows, last_rows };
+
+template <class A, Backend B>
+    requires(detail::explain_architecture<A, B>()) && Architecture<A, B>
+class Model {
+public:
+    using ArchitectureType = A;
+    using BackendType = B;
+    using Options = ArchitectureOptions<A>;
+    using Block = typename A::template Block<B>;
+    using RouterWeights = typename detail::RouterState<typename A::Router, B>::Weights;
+
+    /// Fresh weights: matrices normal with deviation config.initializer_range, norms 1.
+    /// Throws ConfigError if sizes or options are impossible.
+    explicit Model(B& backend, const ModelConfig& config = {}, const Options& options = {},
+                   std::uint64_t seed = 0)
+        : backend_{&backend},
+          config_{(validate(config), config)},
+          options_{options},
+          layout_{typename A::Sharing{options.sharing}.layout(config.num_layers)},
+          router_{options.router},
+          schedule_{options.schedule},
+          cache_policy_{options.cache},
+          rotary_{config.max_positions, config.head_dim, config.rope_theta},
+          embedding_{config},
+          router_weights_{make_router_weights()},
+          norm_{"model.norm.weight", config.hidden_size, config.rms_norm_epsilon} {
+        for (Index layer = 0; layer < layout_.num_physical(); ++layer) {
+            blocks_.emplace_back("model.layers." + std::to_string(layer) + ".", config_);
+        }
+        initialize(seed);
+    }
+
+    /// One pass over whole sequences that keeps what backward needs; trace.logits [rows, vocab].
+    /// Throws ShapeError if lengths and tokens do not fit, a token is outside the vocabulary, or a
+    /// sequence is longer than config.max_positions.
+    void forward(Context<B>& context, const Batch& batch, const ForwardOptions<B>& options,
+                 Trace<A, B>& trace) const {
+        context.arena().release({});
+        const std::vector<Index> starts(batch.lengths.size(), 0);
+        const MatrixView<B> x = enter(context, batch, starts, trace);
+        detail::Walk<A, B>{*this, context, options, nullptr, trace}.run(x);
+        leave(context, x, trace);
+    }
+
+    /// Continues each of the cache's sequences by lengths[s] >= 0 tokens, deciding causally.
+    /// Nothing is kept for backward. trace.logits [rows, vocab], or one row for each sequence that
+    /// was continued. Throws like forward.
+    void extend(Context<B>& context, const Batch& batch, KeyValueCache<B>& cache,
+                Trace<A, B>& trace, Logits which = Logits::all_rows) const {
+        check<ShapeError>(std::ssize(batch.lengths) == cache.num_sequences(),
+                          "mor::Model::extend: ", batch.lengths.size(),
+                          " lengths for a cache of ", cache.num_sequences(), " sequences");
+        context.arena().release({});
+        std::vector<Index> starts;
+        for (Index s = 0; s < cache.num_sequences(); ++s) {
+            starts.push_back(cache.length(s));
+        }
+        MatrixView<B> x = enter(context, batch, starts, trace);
+        detail::Walk<A, B>{*this, context, {.decision = Decision::causal}, &cache, trace}.run(x);
+        for (Index s = 0; s < cache.num_sequences(); ++s) {
+            cache.advance(s, batch.lengths[static_cast<std::size_t>(s)]);
+        }
+        if (which == Logits::last_rows) {
+            x = last_rows(context, batch, x);
+        }
+        leave(context, x, trace);
+    }
+
+    /// An empty cache for `num_sequences` sequences of this model.
+    [[nodiscard]] KeyValueCache<B> make_cache(Index num_sequences) const {
+        return {layout_.num_unrolled(), num_sequences, config_.num_kv_heads * config_.head_dim};
+    }
+
+    [[nodiscard]] B& backend() const { return *backend_; }
+    [[nodiscard]] const ModelConfig& config() const { return config_; }
+    [[nodiscard]] const Options& options() const { return options_; }
+    [[nodiscard]] const Layout& layout() const { return layout_; }
+    [[nodiscard]] const typename A::Router& router() const { return router_; }
+    [[nodiscard]] const typename A::Schedule& schedule() const { return schedule_; }
+    [[nodiscard]] const typename A::Cache& cache_policy() const { return cache_policy_; }
+    [[nodiscard]] const Rotary<B>& rotary() const { return rotary_; }
+    [[nodiscard]] Embedding<B>& embedding() { return embedding_; }
+    [[nodiscard]] RmsNorm<B>& norm() { return norm_; }
+    [[nodiscard]] RouterWeights& router_weights() { return router_weights_; }
+    [[nodiscard]] const RouterWeights& router_weights() const { return router_weights_; }
+    /// The physical block behind an unrolled layer.
+    [[nodiscard]] Block& block_of(Index layer) {
+        return blocks_[static_cast<std::size_t>(
+            layout_.physical[static_cast<std::size_t>(layer)])];
+    }
+    [[nodiscard]] const Block& block_of(Index layer) const {
+        return const_cast<Model&>(*this).block_of(layer);
+    }
+
+    /// Calls visitor(Parameter<B>&) once for each distinct parameter, always in the same order.
+    template <class Visitor>
+    void visit_parameters(Visitor&& visitor) {
+        embedding_.visit_parameters(visitor);
+        for (Block& block : blocks_) {
+            block.visit_parameters(visitor);
+        }
+        if constexpr (LearnedRouter<typename A::Router, B>) {
+            router_weights_.visit_parameters(visitor);
+        }
+        norm_.visit_parameters(visitor);
+    }
+    template <class Visitor>
+    void visit_parameters(Visitor&& visitor) const {
+        const_cast<Model&>(*this).visit_parameters(
+            [&visitor](const Parameter<B>& parameter) { visitor(parameter); });
+    }
+
+    /// The number of distinct trained numbers.
+    [[nodiscard]] Index num_parameters() const {
+        Index count = 0;
+        visit_parameters([&count](const Parameter<B>& parameter) { count += parameter.size(); });
+        return count;
+    }
+
+    void zero_gradients() {
+        visit_parameters([](Parameter<B>& parameter) { parameter.zero_gradient(); });
+    }
+
+private:
+    RouterWeights make_router_weights() const {
+        if constexpr (LearnedRouter<typename A::Router, B>) {
+            return RouterWeights{config_, layout_.num_steps};
+        } else {
+            return {};
+        }
+    }
+
+    void initialize(std::uint64_t seed) {
+        Random random{seed};
+        embedding_.initialize(random, config_.initializer_range);
+        for (Block& block : blocks_) {
+            block.initialize(random, config_.initializer_range);
+        }
+        if constexpr (LearnedRouter<typename A::Router, B>) {
+            router_weights_.initialize(random, config_.initializer_range);
+        }
+    }
+
+    /// Checks the batch, moves it into the arena and embeds it.
+    MatrixView<B> enter(Context<B>& context, const Batch& batch, const std::vector<Index>& starts,
+                        Trace<A, B>& trace) const {
+        std::vector<Index> offsets{0};
+        std::vector<Index> positions;
+        for (std::size_t s = 0; s < batch.lengths.size(); ++s) {
+            const Index length = batch.lengths[s];
+            check<ShapeError>(length >= 0, "mor::Model: sequence ", s, " has length ", length);
+            check<ShapeError>(starts[s] + length <= config_.max_positions, "mor::Model: sequence ",
+                              s, " reaches position ", starts[s] + length,
+                              ", but max_positions is ", config_.max_positions);
+            offsets.push_back(offsets.back() + length);
+            for (Index i = 0; i < length; ++i) {
+                positions.push_back(starts[s] + i);
+            }
+        }
+        check<ShapeError>(offsets.back() == std::ssize(batch.tokens), "mor::Model: ",
+                          batch.tokens.size(), " tokens, but the lengths add up to ",
+                          offsets.back());
+        for (const TokenId token : batch.tokens) {
+            check<ShapeError>(token >= 0 && token < config_.vocab_size, "mor::Model: token ", token,
+                              " is outside the vocabulary of ", config_.vocab_size);
+        }
+        const IndexView<B> offsets_view = context.indices(std::ssize(offsets));
+        const IndexView<B> positions_view = context.indices(std::ssize(positions));
+        from_host(offsets_view, offsets);
+        from_host(positions_view, positions);
+        const auto tokens =
+            context.arena().template make<TokenId, 1>({std::ssize(batch.tokens)});
+        B::Space::copy_from_host(tokens.data(), batch.tokens.data(), batch.tokens.size_bytes());
+        trace.tokens = tokens;
+        trace.rows = {offsets_view, positions_view};
+        trace.losses.clear();
+        const MatrixView<B> x = context.matrix(tokens.size(), config_.hidden_size);
+        embedding_.embed(context, tokens, x);
+        return x;
+    }
+
+    /// Final norm and head.
+    void leave(Context<B>& context, ConstMatrixView<B> x, Trace<A, B>& trace) const {
+        trace.normed = norm_.forward(context, x, trace.norm);
+        trace.logits = context.matrix(x.rows(), config_.vocab_size);
+        embedding_.project(context, trace.normed, trace.logits);
+    }
+
+    MatrixView<B> last_rows(Context<B>& context, const Batch& batch, ConstMatrixView<B> x) const {
+        std::vector<Index> last;
+        Index end = 0;
+        for (const Index length : batch.lengths) {
+            end += length;
+            if (length > 0) {
+                last.push_back(end - 1);
+            }
+        }
+        const IndexView<B> rows = context.indices(std::ssize(last));
+        from_host(rows, last);
+        const MatrixView<B> out = context.matrix(rows.size(), x.columns());
+        ops::gather_rows<B>(context, x, rows, out);
+        return out;
+    }
+
+    B* backend_;
+    ModelConfig config_;
+    Options options_;
+    Layout layout_;
+    typename A::Router router_;
+    typename A::Schedule schedule_;
+    typename A::Cache cache_policy_;
+    Rotary<B> rotary_;
+    Embedding<B> embedding_;
+    std::vector<Block> blocks_;
+    RouterWeights router_weights_;
+    RmsNorm<B> norm_;
+};
+
+}  // namespace mor

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Trace: what one pass leaves behind. The backward pass consumes it; tools read decisions from it.
+#pragma once
+
+#include <mor/layers/key_values.hpp>
+#include <mor/layers/rms_norm.hpp>
+#include <mor/model/architecture.hpp>
+#include <mor/recursion/step.hpp>
+
+#include <span>
+#include <vector>
+
+namespace mor {
+
+/// A packed batch in host memory: sequences one after another, no padding.
+struct Batch {
+    std::span<const TokenId> tokens;   // [rows]
+    std::span<const Index> lengths;    // [sequences], their sum is rows
+};
+
+namespace detail {
+
+struct NoWeights {};
+struct NoRecord {};
+
+template <class R, Backend B>
+struct RouterState {
+    using Weights = NoWeights;
+    using Record = NoRecord;
+};
+template <class R, Backend B>
+    requires LearnedRouter<R, B>
+struct RouterState<R, B> {
+    using Weights = typename R::template Weights<B>;
+    using Record = typename R::template Record<B>;
+};
+
+}  // namespace detail
+
+/// Views into the context's arena: valid until the next pass with the same context.
+/// Reusing one Trace for many passes keeps its vectors' memory.
+template <class A, Backend B>
+struct Trace {
+    struct Layer {
+        typename A::template Block<B>::Saved saved;
+        Rows<B> rows;                    // that passed through the layer
+        bool ran = false;                // false if no row was left
+        MatrixView<B> keys;              // its own, if it computed any
+        MatrixView<B> values;
+        KeyValueGradients<B> gradients;  // of its own keys and values, once backward needs them
+    };
+    struct Step {
+        StepView<B> view;        // what the router saw
+        ConstIndexView<B> kept;  // candidates that took the step
+        ConstIndexView<B> active;  // the same as rows of the recursion's input
+        ConstVectorView<B> weight;
+        MatrixView<B> result;  // [kept, hidden] of the shared block
+    };
+
+    ConstTokenView<B> tokens;
+    Rows<B> rows;
+    std::vector<Layer> layers;  // [unrolled layers]
+    std::vector<Step> steps;    // [recursion steps]
+    typename detail::RouterState<typename A::Router, B>::Record router;
+    MatrixView<B> entered;  // hidden states entering the recursion, if the merge needs them
+    MatrixView<B> exited;   // and leaving its last step
+    typename RmsNorm<B>::Saved norm;
+    MatrixView<B> normed;  // [rows, hidden]
+    MatrixView<B> logits;  // [rows, vocabulary], or [sequences, vocabulary] for last rows only
+    std::vector<LossTerm> losses;  // of the router, filled by backward
+};
+
+/// How many recursion steps each row took, [rows]. Zero for every row when nothing is routed.
+template <class A, Backend B>
+[[nodiscard]] std::vector<Index> token_depths(const Trace<A, B>& trace) {
+    std::vector<Index> depths(static_cast<std::size_t>(trace.rows.size()), 0);
+    for (const auto& step : trace.steps) {
+        for (const Index row : to_host(step.active)) {
+            ++depths[static_cast<std::size_t>(row)];
+        }
+    }
+    return depths;
+}
+
+}  // namespace mor

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Everything public with the CPU backend. Checkpoints are in mor/checkpoint.hpp, because they
+// need a JSON library and this header needs only Eigen.
+#pragma once
+
+#include <mor/backends/cpu/cpu.hpp>
+#include <mor/config.hpp>
+#include <mor/generate/generate.hpp>
+#include <mor/model/backward.hpp>
+#include <mor/model/model.hpp>
+#include <mor/model/presets.hpp>
+#include <mor/train/trainer.hpp>
+#include <mor/version.hpp>

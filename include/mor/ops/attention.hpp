@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Grouped-query attention over packed ragged rows. What a query row may see is a half-open range
+// of key rows; causality, recursion-wise caching and KV sharing are all only choices of ranges.
+#pragma once
+
+#include <mor/core/backend.hpp>
+#include <mor/ops/shape_check.hpp>
+
+namespace mor {
+
+/// Query head h reads key head h / (heads / kv_heads). Scores are scaled by head_dim^-1/2.
+struct AttentionShape {
+    Index heads = 1;
+    Index kv_heads = 1;
+    Index head_dim = 1;
+};
+
+/// Query row i sees key rows [begin[i], end[i]); both [query rows]. Every range has at least one
+/// key. Rows of one sequence follow each other, share their begin, and have growing ends; ranges of
+/// different sequences do not overlap.
+template <Backend B>
+struct KeyRanges {
+    ConstIndexView<B> begin;
+    ConstIndexView<B> end;
+    Index pairs = 0;  // visible (query, key) pairs in all, for counting operations
+};
+
+namespace op {
+struct Attention {};
+struct AttentionBackward {};
+}  // namespace op
+
+namespace ops {
+
+namespace detail {
+
+template <Backend B>
+void check_attention(std::string_view name, const AttentionShape& shape, ConstMatrixView<B> q,
+                     ConstMatrixView<B> k, ConstMatrixView<B> v, const KeyRanges<B>& ranges) {
+    check<ShapeError>(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0, "mor::ops::", name,
+                      ": ", shape.heads, " heads cannot share ", shape.kv_heads, " kv_heads");
+    expect_extents(name, "q", q, {q.rows(), shape.heads * shape.head_dim});
+    expect_extents(name, "k", k, {k.rows(), shape.kv_heads * shape.head_dim});
+    expect_extents(name, "v", v, k.extents());
+    expect_extents(name, "ranges.begin", ranges.begin, {q.rows()});
+    expect_extents(name, "ranges.end", ranges.end, {q.rows()});
+}
+
+}  // namespace detail
+
+/// out[i, h] = sum_j softmax_j(q[i, h] . k[j, h'] / sqrt(head_dim)) v[j, h'], j in the row's range.
+/// q, out [rows, heads * head_dim]; k, v [key rows, kv_heads * head_dim]; logsumexp [rows, heads]
+/// receives the log of each softmax's denominator, for the backward pass. Scratch memory does not
+/// depend on the square of any length.
+template <Backend B>
+void attention(Context<B>& context, const AttentionShape& shape, ConstMatrixView<B> q,
+               ConstMatrixView<B> k, ConstMatrixView<B> v, const KeyRanges<B>& ranges,
+               MatrixView<B> out, MatrixView<B> logsumexp) {
+    detail::check_attention<B>("attention", shape, q, k, v, ranges);
+    expect_extents("attention", "out", out, q.extents());
+    expect_extents("attention", "logsumexp", logsumexp, {q.rows(), shape.heads});
+    context.count_flops(4.0 * static_cast<double>(ranges.pairs * shape.heads * shape.head_dim));
+    Kernel<op::Attention, B>::run(context, shape, q, k, v, ranges, out, logsumexp);
+}
+
+/// Overwrites dq [rows, heads * head_dim] and adds to dk, dv [key rows, kv_heads * head_dim].
+template <Backend B>
+void attention_backward(Context<B>& context, const AttentionShape& shape, ConstMatrixView<B> q,
+                        ConstMatrixView<B> k, ConstMatrixView<B> v, const KeyRanges<B>& ranges,
+                        ConstMatrixView<B> out, ConstMatrixView<B> logsumexp,
+                        ConstMatrixView<B> dout, MatrixView<B> dq, MatrixView<B> dk,
+                        MatrixView<B> dv) {
+    detail::check_attention<B>("attention_backward", shape, q, k, v, ranges);
+    expect_extents("attention_backward", "out", out, q.extents());
+    expect_extents("attention_backward", "logsumexp", logsumexp, {q.rows(), shape.heads});
+    expect_extents("attention_backward", "dout", dout, q.extents());
+    expect_extents("attention_backward", "dq", dq, q.extents());
+    expect_extents("attention_backward", "dk", dk, k.extents());
+    expect_extents("attention_backward", "dv", dv, k.extents());
+    // The scores are computed again, but only the four products of the gradient are counted.
+    context.count_flops(8.0 * static_cast<double>(ranges.pairs * shape.heads * shape.head_dim));
+    Kernel<op::AttentionBackward, B>::run(context, shape, q, k, v, ranges, out, logsumexp, dout, dq,
+                                          dk, dv);
+}
+
+}  // namespace ops
+}  // namespace mor

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// SwiGLU (Shazeer 2020): y = silu(gate) * up, silu(x) = x / (1 + exp(-x)).
+#pragma once
+
+#include <mor/core/backend.hpp>
+#include <mor/ops/shape_check.hpp>
+
+namespace mor {
+
+namespace op {
+struct SwiGlu {};
+struct SwiGluBackward {};
+}  // namespace op
+
+namespace ops {
+
+/// gate, up, y [rows, intermediate]; y may alias gate or up.
+template <Backend B>
+void swiglu(Context<B>& context, ConstMatrixView<B> gate, ConstMatrixView<B> up, MatrixView<B> y) {
+    expect_extents("swiglu", "up", up, gate.extents());
+    expect_extents("swiglu", "y", y, gate.extents());
+    Kernel<op::SwiGlu, B>::run(context, gate, up, y);
+}
+
+/// Overwrites dgate and dup; either may alias dy.
+template <Backend B>
+void swiglu_backward(Context<B>& context, ConstMatrixView<B> gate, ConstMatrixView<B> up,
+                     ConstMatrixView<B> dy, MatrixView<B> dgate, MatrixView<B> dup) {
+    expect_extents("swiglu_backward", "up", up, gate.extents());
+    expect_extents("swiglu_backward", "dy", dy, gate.extents());
+    expect_extents("swiglu_backward", "dgate", dgate, gate.extents());
+    expect_extents("swiglu_backward", "dup", dup, gate.extents());
+    Kernel<op::SwiGluBackward, B>::run(context, gate, up, dy, dgate, dup);
+}
+
+}  // namespace ops
+}  // namespace mor

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a router sees before a recursion step, and where it writes its decision.
+#pragma once
+
+#include <mor/core/backend.hpp>
+#include <mor/ops/rows.hpp>
+
+#include <string_view>
+#include <vector>
+
+namespace mor {
+
+/// How decisions may be taken. `look_ahead`: as in training, a decision may depend on later tokens
+/// of the sequence (top-k does). `causal`: it may not; the only way to generate.
+enum class Decision { look_ahead, causal };
+
+/// One recursion step of one pass. Candidates are the rows that took the step before.
+template <Backend B>
+struct StepView {
+    Index step = 0;
+    Index num_steps = 0;
+    double capacity = 1;  // the schedule's fraction of each sequence's original rows, in (0, 1]
+    Decision decision = Decision::look_ahead;
+
+    Rows<B> rows = {};               // of the candidates: their sequences and original positions
+    Rows<B> entered = {};            // of all rows that entered the recursion
+    ConstIndexView<B> source = {};   // [candidates] which of the entered rows each is
+    ConstMatrixView<B> hidden = {};  // [candidates, hidden]
+    // [candidates, hidden] what the candidates were before the previous step; empty in step 0.
+    ConstMatrixView<B> previous = {};
+
+    // Written by the router. Kept rows are indices of candidates, ascending; weight i belongs to
+    // kept row i and is read only by routers whose Merge uses weights.
+    IndexView<B> kept = {};     // room for [candidates]
+    VectorView<B> weight = {};  // room for [candidates]
+
+    [[nodiscard]] Index num_candidates() const { return hidden.rows(); }
+};
+
+/// One named part of the training objective: coefficient * value is added to the loss.
+struct LossTerm {
+    std::string_view name;
+    double value = 0;
+    double coefficient = 0;
+};
+
+/// Adds to the term of that name, which is made if there is none.
+inline void add_loss(std::vector<LossTerm>& terms, std::string_view name, double value,
+                     double coefficient) {
+    for (LossTerm& term : terms) {
+        if (term.name == name) {
+            term.value += value;
+            return;
+        }
+    }
+    terms.push_back({name, value, coefficient});
+}
+
+/// What the backward pass hands to a learned router for one step.
+template <Backend B>
+struct StepGradient {
+    ConstVectorView<B> weight;      // [weights written in this step] gradient; may be empty
+    MatrixView<B> hidden;           // [candidates, hidden] to add to
+    double loss_scale = 1;          // factor on the router's own losses (1 / micro-batches)
+    std::vector<LossTerm>* losses;  // where to report them
+};
+
+}  // namespace mor

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a router must be. The least one is a class with a name, Options, a Merge and `select`; a
+// learned one has weights, keeps a record of a pass, and takes gradients.
+#pragma once
+
+#include <mor/layers/concept.hpp>
+#include <mor/model/config.hpp>
+#include <mor/recursion/merge.hpp>
+#include <mor/recursion/step.hpp>
+
+#include <concepts>
+#include <string_view>
+
+namespace mor {
+
+template <class R>
+concept HasRouterOptions =
+    requires { typename R::Options; } && std::default_initializable<typename R::Options> &&
+    std::constructible_from<R, const typename R::Options&>;
+
+template <class R>
+concept HasMerge = requires {
+    typename R::Merge;
+    { R::Merge::uses_weights } -> std::convertible_to<bool>;
+    { R::Merge::keeps_input } -> std::convertible_to<bool>;
+};
+
+/// `Index select(Context<B>&, const StepView<B>&) const`: writes the kept candidates, ascending,
+/// and returns how many.
+template <class R, class B>
+concept HasSelect = requires(const R& router, Context<B>& context, const StepView<B>& step) {
+    { router.select(context, step) } -> std::same_as<Index>;
+};
+
+/// The learned form: `Index select(Context<B>&, const Weights<B>&, const StepView<B>&,
+/// Record<B>&) const` and `void backward(Context<B>&, Weights<B>&, const StepView<B>&,
+/// ConstIndexView<B> kept, Record<B>&, const StepGradient<B>&) const`.
+template <class R, class B>
+concept LearnedRouter =
+    requires {
+        typename R::template Weights<B>;
+        typename R::template Record<B>;
+    } &&
+    std::constructible_from<typename R::template Weights<B>, const ModelConfig&, Index> &&
+    requires(const R& router, Context<B>& context, const StepView<B>& step,
+             typename R::template Weights<B>& weights,
+             const typename R::template Weights<B>& fixed_weights,
+             typename R::template Record<B>& record, ConstIndexView<B> kept,
+             const StepGradient<B>& gradient, Random& random, detail::AnyVisitor visitor) {
+        { router.select(context, fixed_weights, step, record) } -> std::same_as<Index>;
+        router.backward(context, weights, step, kept, record, gradient);
+        weights.initialize(random, 0.02);
+        weights.visit_parameters(visitor);
+    };
+
+/// Decides, before each recursion step, which candidates take it.
+template <class R, class B>
+concept RouterPolicy = HasRouterOptions<R> && HasMerge<R> && requires {
+    { R::name } -> std::convertible_to<std::string_view>;
+} && (HasSelect<R, B> || LearnedRouter<R, B>);
+
+/// True for routers that keep every token in every step, so that nothing is gathered at all.
+template <class R>
+inline constexpr bool keeps_every_token = requires { requires R::keeps_every_token; };
+
+}  // namespace mor

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// No sharing: the vanilla transformer.
+#pragma once
+
+#include <mor/sharing/concept.hpp>
+
+#include <numeric>
+#include <tuple>
+
+namespace mor {
+
+class NoSharing {
+public:
+    static constexpr std::string_view name = "none";
+    static constexpr bool has_steps = false;
+    struct Options {
+        static constexpr auto fields() { return std::tuple{}; }
+    };
+
+    explicit NoSharing(const Options& /*options*/ = {}) {}
+
+    /// 0 1 2 3 ...
+    [[nodiscard]] Layout layout(Index num_layers) const {
+        Layout layout{.physical = std::vector<Index>(static_cast<std::size_t>(num_layers)),
+                      .first_step_layer = num_layers};
+        std::iota(layout.physical.begin(), layout.physical.end(), Index{0});
+        return layout;
+    }
+};
+static_assert(SharingPolicy<NoSharing>);
+
+}  // namespace mor

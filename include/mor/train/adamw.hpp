@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// AdamW over all parameters of a model, and the global norm of their gradients.
+#pragma once
+
+#include <mor/core/parameter.hpp>
+#include <mor/core/reflect.hpp>
+#include <mor/ops/optimizer.hpp>
+
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace mor {
+
+/// Defaults are the paper's recipe.
+struct AdamWOptions {
+    double learning_rate = 3e-3;  // at the schedule's peak
+    double beta1 = 0.9;
+    double beta2 = 0.95;
+    double epsilon = 1e-8;
+    double weight_decay = 0.1;  // not applied to norms
+
+    static constexpr auto fields() {
+        using O = AdamWOptions;
+        return std::tuple{Field{"learning_rate", &O::learning_rate}, Field{"beta1", &O::beta1},
+                          Field{"beta2", &O::beta2}, Field{"epsilon", &O::epsilon},
+                          Field{"weight_decay", &O::weight_decay}};
+    }
+};
+
+/// The optimiser's state: two moments a parameter, in the model's visiting order.
+template <Backend B>
+class AdamW {
+public:
+    struct Moments {
+        std::string name;  // of the parameter
+        Tensor<typename B::Element, 1, typename B::Space> m;
+        Tensor<typename B::Element, 1, typename B::Space> v;
+    };
+
+    template <class Model>
+    AdamW(Model& model, const AdamWOptions& options) : options_{options} {
+        model.visit_parameters([this](Parameter<B>& parameter) {
+            using State = Tensor<typename B::Element, 1, typename B::Space>;
+            const std::array<Index, 1> extents{parameter.size()};
+            moments_.push_back({parameter.name(), State{extents}, State{extents}});
+        });
+    }
+
+    /// One update of every parameter with its gradient times gradient_scale.
+    template <class Model>
+    void update(Context<B>& context, Model& model, double learning_rate_factor,
+                double gradient_scale) {
+        ++updates_;
+        const auto t = static_cast<double>(updates_);
+        AdamWStep step{.learning_rate = options_.learning_rate * learning_rate_factor,
+                       .beta1 = options_.beta1,
+                       .beta2 = options_.beta2,
+                       .epsilon = options_.epsilon,
+                       .correction1 = 1.0 - std::pow(options_.beta1, t),
+                       .correction2 = 1.0 - std::pow(options_.beta2, t),
+                       .gradient_scale = gradient_scale};
+        std::size_t index = 0;
+        model.visit_parameters([&](Parameter<B>& parameter) {
+            step.decay = parameter.decay() == WeightDecay::yes ? options_.weight_decay : 0.0;
+            Moments& state = moments_[index++];
+            ops::adamw<B>(context, step, std::as_const(parameter).gradient(), parameter.value(),
+                          state.m.view(), state.v.view());
+        });
+    }
+
+    [[nodiscard]] const AdamWOptions& options() const { return options_; }
+    [[nodiscard]] Index updates() const { return updates_; }
+    void set_updates(Index updates) { updates_ = updates; }
+    [[nodiscard]] std::vector<Moments>& moments() { return moments_; }
+    [[nodiscard]] const std::vector<Moments>& moments() const { return moments_; }
+
+private:
+    AdamWOptions options_;
+    Index updates_ = 0;
+    std::vector<Moments> moments_;
+};
+
+/// The L2 norm of all gradients together.
+template <Backend B, class Model>
+[[nodiscard]] double gradient_norm(Context<B>& context, Model& model) {
+    double sum = 0;
+    model.visit_parameters([&](Parameter<B>& parameter) {
+        sum += ops::sum_of_squares<B>(context, std::as_const(parameter).gradient());
+    });
+    return std::sqrt(sum);
+}
+
+}  // namespace mor

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The language-model loss, and its mean over held-out text.
+#pragma once
+
+#include <mor/model/model.hpp>
+#include <mor/ops/cross_entropy.hpp>
+#include <mor/train/dataset.hpp>
+
+#include <algorithm>
+#include <numbers>
+#include <span>
+
+namespace mor {
+
+/// The summed cross-entropy, in nats, of logits [rows, vocabulary] against host targets [rows];
+/// negative targets are ignored. Writes scale * gradient to dlogits unless that is empty.
+/// Throws ShapeError if a target is outside the vocabulary.
+template <Backend B>
+[[nodiscard]] double language_model_loss(Context<B>& context, ConstMatrixView<B> logits,
+                                         std::span<const TokenId> targets, double scale,
+                                         MatrixView<B> dlogits) {
+    for (const TokenId target : targets) {
+        check<ShapeError>(target < logits.columns(), "mor::language_model_loss: target ", target,
+                          " is outside the vocabulary of ", logits.columns());
+    }
+    const auto view = context.arena().template make<TokenId, 1>({std::ssize(targets)});
+    B::Space::copy_from_host(view.data(), targets.data(), targets.size_bytes());
+    return ops::cross_entropy<B>(context, logits, view, scale, dlogits);
+}
+
+struct EvaluationOptions {
+    Index batch = 8;
+    Index sequence = 256;
+    Index max_windows = 1'000'000;  // spread evenly over the range if there are more
+    Decision decision = Decision::causal;
+};
+
+struct Evaluation {
+    double nats_per_token = 0;
+    Index tokens = 0;
+
+    /// For byte tokens: bits per byte.
+    [[nodiscard]] double bits_per_token() const { return nats_per_token / std::numbers::ln2; }
+};
+
+/// The mean loss over non-overlapping windows of a range.
+template <class A, Backend B, TokenStream D>
+[[nodiscard]] Evaluation evaluate(const Model<A, B>& model, Context<B>& context, const D& data,
+                                  const TokenRange& range, const EvaluationOptions& options) {
+    const Index available = (range.size() - 1) / options.sequence;
+    const Index windows = std::min(available, options.max_windows);
+    check<ConfigError>(windows > 0, "mor::evaluate: ", data.name(), " offers ", range.size(),
+                       " tokens, one window needs ", options.sequence + 1);
+    Trace<A, B> trace;
+    Evaluation result;
+    double sum = 0;
+    for (Index first = 0; first < windows; first += options.batch) {
+        WindowBatch batch;
+        for (Index i = first; i < std::min(first + options.batch, windows); ++i) {
+            batch.append(data, range.first + i * available / windows * options.sequence,
+                         options.sequence);
+        }
+        model.forward(context, {batch.tokens, batch.lengths}, {.decision = options.decision},
+                      trace);
+        sum += language_model_loss<B>(context, trace.logits, batch.targets, 0.0, {});
+        result.tokens += std::ssize(batch.targets);
+    }
+    result.nats_per_token = sum / static_cast<double>(result.tokens);
+    return result;
+}
+
+}  // namespace mor

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Trainer: random windows, accumulated gradients, clipping, AdamW, one report an update. Its whole
+// state is the weights, the optimiser's moments and a step number, so a run resumes bit for bit.
+#pragma once
+
+#include <mor/model/backward.hpp>
+#include <mor/train/adamw.hpp>
+#include <mor/train/dataset.hpp>
+#include <mor/train/evaluate.hpp>
+#include <mor/train/learning_rate.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <tuple>
+#include <vector>
+
+namespace mor {
+
+struct TrainerOptions {
+    Index steps = 1'000;           // updates in all
+    Index batch = 8;               // windows a micro-batch
+    Index sequence = 256;          // tokens a window
+    Index micro_batches = 1;       // accumulated into one update
+    double gradient_clip = 1.0;    // largest global norm
+    std::uint64_t seed = 0;        // of the data order
+    AdamWOptions optimizer = {};
+    LearningRateSchedule schedule = {};
+
+    static constexpr auto fields() {
+        using O = TrainerOptions;
+        return std::tuple{Field{"steps", &O::steps}, Field{"batch", &O::batch},
+                          Field{"sequence", &O::sequence},
+                          Field{"micro_batches", &O::micro_batches},
+                          Field{"gradient_clip", &O::gradient_clip}, Field{"seed", &O::seed},
+                          Field{"optimizer", &O::optimizer}, Field{"schedule", &O::schedule}};
+    }
+};
+
+/// What happened in one update.
+struct StepReport {
+    Index step = 0;                     // completed updates, from 1
+    Index tokens = 0;                   // trained on in this update
+    double loss = 0;                    // language-model loss, nats a token
+    std::vector<LossTerm> losses = {};  // the router's, if it has any
+    double gradient_norm = 0;           // before clipping
+    double learning_rate = 0;
+    double flops = 0;    // executed by products and attention in this update
+    double seconds = 0;  // wall time of this update
+    std::vector<double> active_share = {};  // [recursion steps] rows that took each, over all rows
+};
+
+template <class A, Backend B, TokenStream D>
+class Trainer {
+public:
+    /// Keeps references to model and data. Throws ConfigError if an option is impossible or the
+    /// range is too short for a window.
+    Trainer(Model<A, B>& model, const D& data, const TokenRange& range,
+            const TrainerOptions& options)
+        : model_{model},
+          data_{data},
+          range_{range},
+          options_{options},
+          optimizer_{model, options.optimizer},
+          context_{model.backend()} {
+        check<ConfigError>(options.steps >= 0 && options.batch > 0 && options.sequence > 0 &&
+                               options.micro_batches > 0,
+                           "mor::Trainer: steps, batch, sequence and micro_batches are ",
+                           options.steps, ", ", options.batch, ", ", options.sequence, ", ",
+                           options.micro_batches, "; expected positive numbers");
+        check<ConfigError>(options.gradient_clip > 0, "mor::Trainer: gradient_clip is ",
+                           options.gradient_clip, ", expected a positive number");
+        check<ConfigError>(range.size() > options.sequence, "mor::Trainer: ", data.name(),
+                           " offers ", range.size(), " tokens for training, one window needs ",
+                           options.sequence + 1);
+    }
+
+    /// One update. Throws NumericError, naming the step, if loss or gradient is not finite; the
+    /// weights are then still those before the update.
+    StepReport step() {
+        const auto begin = std::chrono::steady_clock::now();
+        const double flops_before = context_.flops();
+        StepReport report{.step = completed_ + 1};
+        model_.zero_gradients();
+        for (Index micro = 0; micro < options_.micro_batches; ++micro) {
+            accumulate(micro, report);
+        }
+        report.gradient_norm = gradient_norm(context_, model_);
+        check<NumericError>(std::isfinite(report.loss) && std::isfinite(report.gradient_norm),
+                            "mor::Trainer: step ", report.step, ": loss is ", report.loss,
+                            " and the gradient's norm ", report.gradient_norm);
+        const double factor = options_.schedule.factor(completed_, options_.steps);
+        report.learning_rate = factor * options_.optimizer.learning_rate;
+        // The authors' clipping is torch's: 1e-6 keeps the division finite.
+        optimizer_.update(context_, model_, factor,
+                          std::min(1.0, options_.gradient_clip / (report.gradient_norm + 1e-6)));
+        ++completed_;
+        report.flops = context_.flops() - flops_before;
+        report.seconds =
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        return report;
+    }
+
+    /// Updates until options.steps are done or the callback, given each StepReport, returns false.
+    template <class Callback>
+    void run(Callback&& keep_going) {
+        while (completed_ < options_.steps && keep_going(step())) {
+        }
+    }
+
+    [[nodiscard]] Index completed_steps() const { return completed_; }
+    [[nodiscard]] const TrainerOptions& options() const { return options_; }
+    [[nodiscard]] Model<A, B>& model() { return model_; }
+    [[nodiscard]] AdamW<B>& optimizer() { return optimizer_; }
+    [[nodiscard]] Context<B>& context() { return context_; }
+
+    /// Continues from a checkpoint: weights and moments have been restored.
+    void set_completed_steps(Index steps) {
+        completed_ = steps;
+        optimizer_.set_updates(steps);
+    }
+
+private:
+    void accumulate(Index micro, StepReport& report) {
+        const Index draw = completed_ * options_.micro_batches + micro;
+        const WindowBatch batch =
+            random_windows(data_, range_, options_.batch, options_.sequence, options_.seed,
+                           static_cast<std::uint64_t>(draw));
+        const double share = 1.0 / static_cast<double>(options_.micro_batches);
+        const double scale = share / static_cast<double>(batch.targets.size());
+        model_.forward(context_, {batch.tokens, batch.lengths},
+                       {.decision = Decision::look_ahead, .training_step = completed_ + 1}, trace_);
+        const MatrixView<B> dlogits =
+            context_.matrix(trace_.logits.rows(), trace_.logits.columns());
+        report.loss +=
+            scale * language_model_loss<B>(context_, trace_.logits, batch.targets, scale, dlogits);
+        report.tokens += std::ssize(batch.targets);
+        backward(model_, context_, trace_, dlogits, {.loss_scale = share});
+        for (const LossTerm& term : trace_.losses) {
+            add_loss(report.losses, term.name, term.value, term.coefficient);
+        }
+        report.active_share.resize(trace_.steps.size(), 0.0);
+        for (std::size_t r = 0; r < trace_.steps.size(); ++r) {
+            report.active_share[r] += share * static_cast<double>(trace_.steps[r].active.size()) /
+                                      static_cast<double>(trace_.rows.size());
+        }
+    }
+
+    Model<A, B>& model_;
+    const D& data_;
+    TokenRange range_;
+    TrainerOptions options_;
+    AdamW<B> optimizer_;
+    Context<B> context_;
+    Trace<A, B> trace_;
+    Index completed_ = 0;
+};
+
+}  // namespace mor

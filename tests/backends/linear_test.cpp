@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backends/backends.hpp"
+
+#include <mor/ops/linear.hpp>
+
+using namespace backend_tests;
+using mor::Write;
+
+namespace {
+
+struct Size {
+    Index rows, in, out;
+};
+
+// Nothing, one, odd, a row of a model, more than a tile, and enough work for two threads.
+constexpr Size sizes[] = {{0, 5, 3}, {1, 1, 1},   {1, 96, 70},  {7, 5, 3},
+                          {7, 64, 1}, {130, 33, 17}, {130, 96, 96}, {3, 96, 300}};
+
+// |a| |b|, the magnitude of which the rounding errors of a b are a fraction.
+template <int Rank>
+Tensor<double, Rank> magnitudes(View<const double, Rank> view) {
+    Tensor<double, Rank> result{view.extents()};
+    std::transform(view.data(), view.data() + view.size(), result.view().data(),
+                   [](double x) { return std::abs(x); });
+    return result;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE_DEFINE("linear and its gradients agree with the oracle", B, linear_agrees) {
+    for (const auto& [rows, in, out] : sizes) {
+        for (const Write write : {Write::overwrite, Write::accumulate}) {
+            CAPTURE(rows);
+            CAPTURE(in);
+            CAPTURE(out);
+            CAPTURE(static_cast<int>(write));
+            Bench<B> bench;
+            auto x = bench.matrix(rows, in);
+            auto weight = bench.matrix(out, in);
+            auto y = bench.matrix(rows, out);
+            auto dy = bench.matrix(rows, out);
+            auto dx = bench.matrix(rows, in);
+            auto dweight = bench.matrix(out, in);
+            bench.run([&, write = write](auto side) {
+                ops::linear(side.context, side(x), side(weight), side(y), write);
+                ops::linear_backward_input(side.context, side(dy), side(weight), side(dx), write);
+                ops::linear_backward_weight(side.context, side(dy), side(x), side(dweight));
+            });
+            bench.expect_agreement(y, in);
+            bench.expect_agreement(dx, out);
+            bench.expect_agreement(dweight, rows);
+        }
+    }
+}
+TEST_CASE_TEMPLATE_APPLY(linear_agrees, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("linear is accurate in every element, not only in the norm", B,
+                          linear_componentwise) {
+    Bench<B> bench;
+    auto x = bench.matrix(40, 96);
+    for (Index i = 0; i < 40; ++i) {  // rows of very different size
+        for (Index j = 0; j < 96; ++j) {
+            x.oracle.view()(i, j) *= std::ldexp(1.0, static_cast<int>(i) - 20);
+        }
+    }
+    mor::testing::fill_from(x.tested.view(), mor::to_host(x.oracle.view()));
+    auto weight = bench.matrix(50, 96);
+    auto y = bench.matrix(40, 50);
+    bench.run([&](auto side) { ops::linear(side.context, side(x), side(weight), side(y)); });
+
+    Oracle oracle;
+    Context<Oracle> context{oracle};
+    const Tensor<double, 2> abs_x = magnitudes<2>(x.oracle.view());
+    const Tensor<double, 2> abs_weight = magnitudes<2>(weight.oracle.view());
+    Tensor<double, 2> magnitude{{40, 50}};
+    ops::linear(context, abs_x.view(), abs_weight.view(), magnitude.view());
+    const double tolerance = mor::testing::tolerance<typename B::Element>(96);
+    const auto compare = [&] {
+        return mor::testing::componentwise_mismatch(y.tested.view(), y.oracle.view(),
+                                                    std::as_const(magnitude).view(), tolerance);
+    };
+    CHECK(compare() == "");
+    // The smallest row is wrong by ten times what is allowed: the norm cannot see it, this can.
+    y.oracle.view()(0, 7) += 10 * tolerance * magnitude.view()(0, 7);
+    CHECK(mor::testing::mismatch(y.tested.view(), y.oracle.view(), tolerance) == "");
+    CHECK(compare() != "");
+}
+TEST_CASE_TEMPLATE_APPLY(linear_componentwise, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("linear overwrites whatever was there, NaN included", B,
+                          linear_overwrites) {
+    using T = typename B::Element;
+    B backend = make_backend<B>();
+    Context<B> context{backend};
+    Tensor<T, 2, typename B::Space> x{{2, 0}}, weight{{3, 0}}, y{{2, 3}};
+    mor::testing::fill_from(y.view(), std::vector<double>(6, std::nan("")));
+    ops::linear<B>(context, x.view(), weight.view(), y.view());  // an empty sum
+    CHECK(mor::to_host(y.view()) == std::vector<T>(6, T{0}));
+
+    Tensor<T, 2, typename B::Space> dy{{3, 4}}, w{{4, 5}}, dx{{3, 5}};
+    mor::testing::fill_from(dx.view(), std::vector<double>(15, std::nan("")));
+    ops::linear_backward_input<B>(context, dy.view(), w.view(), dx.view());
+    CHECK(mor::to_host(dx.view()) == std::vector<T>(15, T{0}));
+}
+TEST_CASE_TEMPLATE_APPLY(linear_overwrites, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("linear counts two operations for each multiplication", B,
+                          linear_counts) {
+    B backend = make_backend<B>();
+    Context<B> context{backend};
+    Tensor<typename B::Element, 2, typename B::Space> x{{7, 5}}, weight{{3, 5}}, y{{7, 3}};
+    ops::linear<B>(context, x.view(), weight.view(), y.view());
+    CHECK(context.flops() == 2 * 7 * 5 * 3);
+    ops::linear_backward_input<B>(context, y.view(), weight.view(), x.view());
+    ops::linear_backward_weight<B>(context, y.view(), x.view(), weight.view());
+    CHECK(context.flops() == 3 * 2 * 7 * 5 * 3);
+}
+TEST_CASE_TEMPLATE_APPLY(linear_counts, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("linear names the argument that does not fit", B, linear_shapes) {
+    B backend = make_backend<B>();
+    Context<B> context{backend};
+    Tensor<typename B::Element, 2, typename B::Space> x{{7, 5}}, weight{{3, 5}}, y{{7, 3}};
+    CHECK_THROWS_WITH_AS(ops::linear<B>(context, y.view(), weight.view(), y.view()),
+                         "mor::ops::linear: x is [7, 3], expected [7, 5]", mor::ShapeError);
+    CHECK_THROWS_WITH_AS(ops::linear<B>(context, x.view(), weight.view(), x.view()),
+                         "mor::ops::linear: y is [7, 5], expected [7, 3]", mor::ShapeError);
+    CHECK_THROWS_WITH_AS(
+        ops::linear_backward_input<B>(context, x.view(), weight.view(), x.view()),
+        "mor::ops::linear_backward_input: dy is [7, 5], expected [7, 3]", mor::ShapeError);
+    CHECK_THROWS_WITH_AS(
+        ops::linear_backward_input<B>(context, y.view(), weight.view(), y.view()),
+        "mor::ops::linear_backward_input: dx is [7, 3], expected [7, 5]", mor::ShapeError);
+    CHECK_THROWS_WITH_AS(
+        ops::linear_backward_weight<B>(context, x.view(), x.view(), weight.view()),
+        "mor::ops::linear_backward_weight: dy is [7, 5], expected [7, 3]", mor::ShapeError);
+    CHECK_THROWS_WITH_AS(
+        ops::linear_backward_weight<B>(context, y.view(), y.view(), weight.view()),
+        "mor::ops::linear_backward_weight: x is [7, 3], expected [7, 5]", mor::ShapeError);
+}
+TEST_CASE_TEMPLATE_APPLY(linear_shapes, BackendsUnderTest);

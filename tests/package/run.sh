@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Uses the library from another project, each way there is. Needs no network.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source=$(cd "$here/../.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+common=(-G Ninja "-DCMAKE_CXX_COMPILER=${CXX:-c++}" -DFETCHCONTENT_FULLY_DISCONNECTED=ON
+    "-DMOR_SOURCE=$source")
+
+# Runs a command silently; shows its output if it fails.
+quietly() {
+    "$@" >"$work/log" 2>&1 || { cat "$work/log"; echo "package: FAILED: $*" >&2; exit 1; }
+}
+
+# use NAME CMAKE-ARGUMENTS...: the consumer configures, compiles, links and runs.
+use() {
+    local build=$work/$1 program
+    quietly cmake -S "$here" -B "$build" "${common[@]}" "${@:2}"
+    quietly cmake --build "$build"
+    for program in "$build"/consumer "$build"/consumer_io; do
+        if [[ -x $program ]]; then
+            echo "package: $1: $(basename "$program") says: $("$program")"
+        fi
+    done
+}
+
+# refuse NAME SENTENCE CMAKE-ARGUMENTS...: the consumer is refused, with this sentence.
+refuse() {
+    if cmake -S "$here" -B "$work/$1" "${common[@]}" "${@:3}" >"$work/log" 2>&1; then
+        echo "package: FAILED: $1 was configured, but must be refused" >&2
+        exit 1
+    fi
+    # CMake breaks and indents long lines.
+    if ! tr -s ' \n' ' ' <"$work/log" | grep -qF -- "$2"; then
+        cat "$work/log"
+        echo "package: FAILED: $1 did not say: $2" >&2
+        exit 1
+    fi
+    echo "package: $1: refused with: $2"
+}
+
+# install PREFIX CMAKE-ARGUMENTS...
+install() {
+    quietly cmake -S "$source" -B "$1-build" "${common[@]}" -DMOR_BUILD_TESTS=OFF \
+        -DMOR_BUILD_EXAMPLES=OFF "-DCMAKE_INSTALL_PREFIX=$1" "${@:2}"
+    quietly cmake --build "$1-build"
+    quietly cmake --install "$1-build"
+}
+
+use add_subdirectory -DWAY=add_subdirectory
+use fetch_content -DWAY=fetch_content
+
+install "$work/with-io" -DMOR_IO=ON
+install "$work/without-io" -DMOR_IO=OFF
+if [[ -e $work/without-io/include/mor/io ]]; then
+    echo "package: FAILED: an installation without component io has its headers" >&2
+    exit 1
+fi
+use find_package -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/with-io"
+use find_package_io -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/with-io" -DCOMPONENTS=io
+use find_package_without_io -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/without-io"
+
+refuse missing_component "this mor was installed without component 'io'" \
+    -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/without-io" -DCOMPONENTS=io
+refuse unknown_component "mor has no component 'cuda'" \
+    -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/with-io" -DCOMPONENTS=cuda
+refuse missing_json "needs nlohmann_json 3.10, which was not found" \
+    -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/with-io" -DCOMPONENTS=io \
+    -DCMAKE_DISABLE_FIND_PACKAGE_nlohmann_json=ON
+echo "package: all ways work"
