@@ -12,6 +12,10 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <sstream>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -97,6 +101,12 @@ public:
         pair.fill(values);
         return pair;
     }
+    [[nodiscard]] Numbers<2> matrix_of(Index rows, Index columns,
+                                       const std::vector<double>& values) {
+        Numbers<2> pair{{rows, columns}};
+        pair.fill(values);
+        return pair;
+    }
     template <class T = Index>
     [[nodiscard]] Integers<T> integers(const std::vector<T>& values) {
         Integers<T> pair{{static_cast<Index>(values.size())}};
@@ -140,6 +150,16 @@ public:
         CHECK(mor::testing::mismatch(perturbed, expected, tolerance) != "");
     }
 
+    /// The side under test holds these numbers, up to the same rounding.
+    template <int Rank>
+    void expect_values(const Numbers<Rank>& pair, const std::vector<double>& expected,
+                       Index reduction_length) {
+        const View<const double, Rank> view{expected.data(), pair.tested.extents()};
+        REQUIRE(static_cast<Index>(expected.size()) == view.size());
+        const double tolerance = mor::testing::tolerance<Element>(reduction_length);
+        CHECK(mor::testing::mismatch(pair.tested.view(), view, tolerance) == "");
+    }
+
     /// Both sides hold the same integers.
     template <class T>
     void expect_equal(Integers<T>& pair) {
@@ -165,14 +185,15 @@ private:
     mor::Random random_{20'260};
 };
 
-/// Vectors of integers as text, so that a failed comparison can be read.
+/// Numbers as text, "1 2.5 3", so that a failed comparison can be read.
 template <class T>
 [[nodiscard]] std::string text(const std::vector<T>& values) {
-    std::string joined;
+    std::ostringstream joined;
+    const char* separator = "";
     for (const T value : values) {
-        joined += (joined.empty() ? "" : " ") + std::to_string(value);
+        joined << std::exchange(separator, " ") << value;
     }
-    return joined;
+    return joined.str();
 }
 
 }  // namespace backend_tests

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/backends.hpp"
-
 #include <mor/ops/linear.hpp>
 
 using namespace backend_tests;
@@ -13,7 +12,7 @@ struct Size {
 };
 
 // Nothing, one, odd, a row of a model, more than a tile, and enough work for two threads.
-constexpr Size sizes[] = {{0, 5, 3}, {1, 1, 1},   {1, 96, 70},  {7, 5, 3},
+constexpr Size sizes[] = {{0, 5, 3},  {1, 1, 1},     {1, 96, 70},   {7, 5, 3},
                           {7, 64, 1}, {130, 33, 17}, {130, 96, 96}, {3, 96, 300}};
 
 // |a| |b|, the magnitude of which the rounding errors of a b are a fraction.
@@ -125,17 +124,17 @@ TEST_CASE_TEMPLATE_DEFINE("linear names the argument that does not fit", B, line
                          "mor::ops::linear: x is [7, 3], expected [7, 5]", mor::ShapeError);
     CHECK_THROWS_WITH_AS(ops::linear<B>(context, x.view(), weight.view(), x.view()),
                          "mor::ops::linear: y is [7, 5], expected [7, 3]", mor::ShapeError);
-    CHECK_THROWS_WITH_AS(
-        ops::linear_backward_input<B>(context, x.view(), weight.view(), x.view()),
-        "mor::ops::linear_backward_input: dy is [7, 5], expected [7, 3]", mor::ShapeError);
-    CHECK_THROWS_WITH_AS(
-        ops::linear_backward_input<B>(context, y.view(), weight.view(), y.view()),
-        "mor::ops::linear_backward_input: dx is [7, 3], expected [7, 5]", mor::ShapeError);
-    CHECK_THROWS_WITH_AS(
-        ops::linear_backward_weight<B>(context, x.view(), x.view(), weight.view()),
-        "mor::ops::linear_backward_weight: dy is [7, 5], expected [7, 3]", mor::ShapeError);
-    CHECK_THROWS_WITH_AS(
-        ops::linear_backward_weight<B>(context, y.view(), y.view(), weight.view()),
-        "mor::ops::linear_backward_weight: x is [7, 3], expected [7, 5]", mor::ShapeError);
+    CHECK_THROWS_WITH_AS(ops::linear_backward_input<B>(context, x.view(), weight.view(), x.view()),
+                         "mor::ops::linear_backward_input: dy is [7, 5], expected [7, 3]",
+                         mor::ShapeError);
+    CHECK_THROWS_WITH_AS(ops::linear_backward_input<B>(context, y.view(), weight.view(), y.view()),
+                         "mor::ops::linear_backward_input: dx is [7, 3], expected [7, 5]",
+                         mor::ShapeError);
+    CHECK_THROWS_WITH_AS(ops::linear_backward_weight<B>(context, x.view(), x.view(), weight.view()),
+                         "mor::ops::linear_backward_weight: dy is [7, 5], expected [7, 3]",
+                         mor::ShapeError);
+    CHECK_THROWS_WITH_AS(ops::linear_backward_weight<B>(context, y.view(), y.view(), weight.view()),
+                         "mor::ops::linear_backward_weight: x is [7, 3], expected [7, 5]",
+                         mor::ShapeError);
 }
 TEST_CASE_TEMPLATE_APPLY(linear_shapes, BackendsUnderTest);

@@ -18,9 +18,6 @@
 
 namespace mor::detail {
 
-template <class T>
-inline constexpr io::DType dtype_of = sizeof(T) == 8 ? io::DType::f64 : io::DType::f32;
-
 /// Collects tensors of a backend, copied to the host, and writes them in order.
 template <Backend B>
 class TensorWriter {
@@ -37,7 +34,7 @@ public:
         std::vector<io::TensorToWrite> tensors;
         for (std::size_t i = 0; i < names_.size(); ++i) {
             tensors.push_back(
-                {names_[i], dtype_of<Element>, shapes_[i], std::as_bytes(std::span{values_[i]})});
+                {names_[i], io::dtype_of<Element>, shapes_[i], std::as_bytes(std::span{values_[i]})});
         }
         io::write_safetensors(path, tensors);
     }

@@ -20,6 +20,9 @@ struct Field {
     std::string_view name;
     T Owner::*member;
 };
+// clang 16 deduces no arguments of aggregates by itself.
+template <class Owner, class T>
+Field(std::string_view, T Owner::*) -> Field<Owner, T>;
 
 /// An aggregate with `static constexpr auto fields()` returning a tuple of Field.
 template <class T>

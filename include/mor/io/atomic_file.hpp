@@ -75,10 +75,10 @@ private:
 
 /// What a user means by a path to replace: links lead to the real thing, and "out/" is "out".
 inline std::filesystem::path resolve(const std::filesystem::path& path) {
-    const std::filesystem::path named = path.has_filename() ? path : path.parent_path();
+    std::filesystem::path named = path.has_filename() ? path : path.parent_path();
     std::error_code error;
     if (std::filesystem::is_symlink(named, error)) {
-        const auto real = std::filesystem::weakly_canonical(named, error);
+        auto real = std::filesystem::weakly_canonical(named, error);
         check<IoError>(!error, named.string(), ": cannot be resolved: ", error.message());
         return real;
     }

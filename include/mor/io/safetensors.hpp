@@ -15,13 +15,13 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <map>
 #include <optional>
@@ -30,7 +30,6 @@
 #include <string>
 #include <string_view>
 #include <tuple>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -74,8 +73,8 @@ inline std::optional<Index> tensor_bytes(DType dtype, const std::vector<Index>& 
 
 /// A tensor as the header describes it: its bytes are [begin, end) of the data section.
 struct HeaderEntry {
-    std::optional<DType> dtype;
-    std::optional<std::vector<Index>> shape;
+    DType dtype = DType::f32;
+    std::vector<Index> shape;
     std::vector<std::uint64_t> offsets;
 };
 
@@ -98,7 +97,7 @@ public:
 
     bool number_unsigned(number_unsigned_t value) override {
         if (place_ == Place::shape) {
-            auto& shape = *entry_->second.shape;
+            auto& shape = entry_->second.shape;
             check<IoError>(shape.size() < max_rank, where(), ": more than ", max_rank, " extents");
             if (value > static_cast<std::uint64_t>(std::numeric_limits<Index>::max())) {
                 refuse(std::to_string(value));
@@ -116,9 +115,11 @@ public:
         if (place_ == Place::metadata) {
             metadata[key_] = value;
         } else if (place_ == Place::tensor && key_ == "dtype") {
-            entry_->second.dtype = dtype_from_name(value);
-            check<IoError>(entry_->second.dtype.has_value(), where(), ": unknown dtype '",
-                           printable(value), "'");
+            const auto dtype = dtype_from_name(value);
+            if (!dtype) {
+                fail<IoError>(where(), ": unknown dtype '", printable(value), "'");
+            }
+            entry_->second.dtype = *dtype;
         } else {
             refuse("'" + printable(value) + "'");
         }
@@ -170,7 +171,6 @@ public:
 
     bool start_array(std::size_t /*size*/) override {
         if (place_ == Place::tensor && key_ == "shape") {
-            entry_->second.shape.emplace();
             place_ = Place::shape;
         } else if (place_ == Place::tensor && key_ == "data_offsets") {
             place_ = Place::offsets;
@@ -311,6 +311,7 @@ public:
                 for (std::size_t i = 0; i < values.size(); ++i) {
                     Stored stored;
                     std::memcpy(&stored, tensor->bytes.data() + i * sizeof stored, sizeof stored);
+                    // NOLINTNEXTLINE(bugprone-signed-char-misuse): I8 is a number
                     values[i] = static_cast<T>(detail::decode(stored));
                 }
                 return values;
@@ -341,14 +342,16 @@ private:
         const auto who = [&] { return path_ + ": tensor '" + detail::printable(name) + "'"; };
         const std::uint64_t begin = entry.offsets[0];
         const std::uint64_t end = entry.offsets[1];
-        const auto bytes = detail::tensor_bytes(*entry.dtype, *entry.shape);
-        check<IoError>(bytes.has_value(), who(), ": its shape has too many elements");
+        const auto bytes = detail::tensor_bytes(entry.dtype, entry.shape);
+        if (!bytes) {
+            fail<IoError>(who(), ": its shape has too many elements");
+        }
         check<IoError>(begin <= end, who(), ": begins at byte ", begin, " but ends at ", end);
         check<IoError>(end <= data.size(), who(), ": ends at byte ", end, ", the data at ",
                        data.size());
         check<IoError>(static_cast<std::uint64_t>(*bytes) == end - begin, who(), ": has ",
                        end - begin, " bytes, its shape and dtype take ", *bytes);
-        tensors_.emplace(name, TensorInfo{*entry.dtype, std::move(*entry.shape),
+        tensors_.emplace(name, TensorInfo{entry.dtype, std::move(entry.shape),
                                           data.subspan(begin, end - begin)});
     }
 
@@ -379,6 +382,7 @@ private:
 
     [[noreturn]] void fail_missing(const std::string& name) const {
         std::vector<std::string> names;
+        names.reserve(tensors_.size());
         for (const auto& tensor : tensors_) {
             names.push_back(tensor.first);
         }
@@ -412,11 +416,12 @@ inline void write_safetensors(const std::filesystem::path& path,
             check<IoError>(names.insert(tensor.name).second, file, ": the tensor name '",
                            tensor.name, "' is given twice or reserved");
             const auto bytes = detail::tensor_bytes(tensor.dtype, tensor.shape);
-            check<IoError>(bytes.has_value() && std::cmp_equal(*bytes, tensor.bytes.size()) &&
-                               tensor.shape.size() <= detail::max_rank,
-                           file, ": tensor '", tensor.name, "' has ", tensor.bytes.size(),
-                           " bytes, which do not fit its shape ",
-                           nlohmann::json(tensor.shape).dump(), " of ", to_string(tensor.dtype));
+            if (!bytes || std::cmp_not_equal(*bytes, tensor.bytes.size()) ||
+                tensor.shape.size() > detail::max_rank) {
+                fail<IoError>(file, ": tensor '", tensor.name, "' has ", tensor.bytes.size(),
+                              " bytes, which do not fit its shape ",
+                              nlohmann::json(tensor.shape).dump(), " of ", to_string(tensor.dtype));
+            }
             const nlohmann::ordered_json entry{{"dtype", to_string(tensor.dtype)},
                                                {"shape", tensor.shape},
                                                {"data_offsets", {offset, offset + *bytes}}};

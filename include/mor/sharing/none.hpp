@@ -20,8 +20,10 @@ public:
 
     explicit NoSharing(const Options& /*options*/ = {}) {}
 
-    /// 0 1 2 3 ...
+    /// 0 1 2 3 ... Throws ConfigError if there is no layer.
     [[nodiscard]] Layout layout(Index num_layers) const {
+        check<ConfigError>(num_layers >= 1, "mor: sharing none is impossible with num_layers ",
+                           num_layers, "; the nearest valid count is 1");
         Layout layout{.physical = std::vector<Index>(static_cast<std::size_t>(num_layers)),
                       .first_step_layer = num_layers};
         std::iota(layout.physical.begin(), layout.physical.end(), Index{0});

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the quickstart prints while it works: one live line on a terminal, plain lines elsewhere,
+// and text coloured by recursion depth.
+#pragma once
+
+#include <mor/mor.hpp>
+
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <string>
+
+namespace quickstart {
+
+[[nodiscard]] inline bool is_terminal() { return ::isatty(STDOUT_FILENO) == 1; }
+
+/// "1m05s"
+[[nodiscard]] inline std::string format_time(double seconds) {
+    const auto whole = static_cast<long>(seconds + 0.5);
+    std::array<char, 32> text{};
+    std::snprintf(text.data(), text.size(), "%ldm%02lds", whole / 60, whole % 60);
+    return text.data();
+}
+
+/// The running state of one training, smoothed over about 20 steps.
+class Progress {
+public:
+    Progress(std::string name, mor::Index steps) : name_{std::move(name)}, steps_{steps} {}
+
+    void show(const mor::StepReport& report) {
+        const double keep = std::min(0.95, 1.0 - 1.0 / static_cast<double>(report.step));
+        bits_ = keep * bits_ + (1 - keep) * report.loss / std::numbers::ln2;
+        seconds_ += report.seconds;
+        tokens_ += static_cast<double>(report.tokens);
+        const bool last = report.step == steps_;
+        if (is_terminal()) {
+            std::printf("\r\033[K%s%s", line(report).c_str(), last ? "\n" : "");
+        } else if (last || report.step * 10 / steps_ != (report.step - 1) * 10 / steps_) {
+            std::printf("%s\n", line(report).c_str());
+        }
+        std::fflush(stdout);
+    }
+
+    [[nodiscard]] double bits_per_byte() const { return bits_; }
+    [[nodiscard]] double seconds() const { return seconds_; }
+    [[nodiscard]] double tokens() const { return tokens_; }
+
+private:
+    [[nodiscard]] std::string line(const mor::StepReport& report) const {
+        const auto done = static_cast<double>(report.step);
+        const double left = seconds_ / done * static_cast<double>(steps_ - report.step);
+        std::array<char, 200> text{};
+        std::snprintf(text.data(), text.size(),
+                      "  %-22s %3.0f %%  loss %.3f  %.3f bits/byte  %6.0f tokens/s  %s left",
+                      name_.c_str(), 100 * done / static_cast<double>(steps_), report.loss, bits_,
+                      tokens_ / seconds_, format_time(left).c_str());
+        std::string result = text.data();
+        for (std::size_t r = 0; r < report.active_share.size(); ++r) {
+            std::snprintf(text.data(), text.size(), "%s%.0f", r == 0 ? "  active % " : "/",
+                          100 * report.active_share[r]);
+            result += text.data();
+        }
+        return result;
+    }
+
+    std::string name_;
+    mor::Index steps_;
+    double bits_ = 0;
+    double seconds_ = 0;
+    double tokens_ = 0;
+};
+
+/// Prints text, each byte coloured by its depth; without a terminal, the depths stand below each
+/// line.
+inline void print_depths(const std::vector<mor::GeneratedToken>& tokens) {
+    constexpr std::array colours{"\033[0m", "\033[38;5;75m", "\033[38;5;214m", "\033[38;5;203m"};
+    std::string text;
+    std::string depths;
+    const auto flush = [&] {
+        std::printf("    %s\n", text.c_str());
+        if (depths.find_first_not_of("0 ") != std::string::npos) {
+            std::printf("    %s\n", depths.c_str());
+        }
+        text.clear();
+        depths.clear();
+    };
+    for (const mor::GeneratedToken& token : tokens) {
+        if (token.token == '\n') {
+            flush();
+            continue;
+        }
+        const bool printable = token.token >= 32 && token.token < 127;
+        if (is_terminal()) {
+            text += colours[std::min<std::size_t>(static_cast<std::size_t>(token.depth), 3)];
+        } else {
+            depths += static_cast<char>('0' + token.depth);
+        }
+        text += printable ? static_cast<char>(token.token) : '.';
+    }
+    flush();
+    std::printf("%s", is_terminal() ? "\033[0m" : "");
+}
+
+}  // namespace quickstart

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Trains vanilla, recursive and Mixture-of-Recursions byte models on the same text with the same
+// number of floating-point operations, and compares what comes out.
+#include "contender.hpp"
+
+#include <mor/checkpoint.hpp>
+#include <mor/mor.hpp>
+
+#include <cxxopts.hpp>
+#include <nlohmann/json.hpp>
+
+#include <csignal>
+#include <cstdio>
+#include <ctime>
+#include <fstream>
+#include <string>
+#include <tuple>
+#include <vector>
+
+namespace {
+
+using namespace quickstart;  // NOLINT(google-build-using-namespace)
+
+struct Baseline {
+    std::string name;
+    double bits_per_byte = 0;
+};
+
+/// "gzip -9=12345" and the number of bytes that were compressed.
+Baseline parse_baseline(const std::string& text, mor::Index bytes) {
+    const auto equals = text.rfind('=');
+    mor::check<mor::ConfigError>(equals != std::string::npos, "--baseline ", text,
+                                 ": expected NAME=BYTES");
+    return {text.substr(0, equals),
+            8 * std::stod(text.substr(equals + 1)) / static_cast<double>(bytes)};
+}
+
+auto make_contenders(const mor::ModelConfig& sizes) {
+    mor::ModelConfig small = sizes;
+    small.num_layers = 4;
+    const double auxiliary = 0.01;
+    return std::tuple{
+        Contender<mor::Vanilla>{"Vanilla", "every layer has weights of its own", sizes, {}},
+        Contender<mor::Vanilla>{"Vanilla, few weights",
+                                "as many weights as MoR, half the layers", small, {}},
+        Contender<mor::Recursive<>>{"Recursive", "Middle-Cycle, every token takes all 3 steps",
+                                    sizes, {}},
+        Contender<mor::MoRExpert<>>{"MoR expert-choice",
+                                    "Middle-Cycle, each step picks its best tokens", sizes,
+                                    {.router = {.auxiliary_coefficient = auxiliary}}},
+        Contender<mor::MoRToken<>>{"MoR token-choice",
+                                   "Middle-Cycle, each token picks its depth", sizes, {}}};
+}
+
+void print_table(const std::vector<Result>& results, const std::vector<Baseline>& baselines) {
+    std::printf("\n%-22s %10s %9s %9s %10s %10s %9s %17s\n", "model", "weights", "FLOPs",
+                "bits/byte", "train t/s", "gen. t/s", "KV bytes", "KV share (formula)");
+    for (const Result& r : results) {
+        std::string share = "1";
+        if (r.formula_share) {
+            std::array<char, 40> text{};
+            std::snprintf(text.data(), text.size(), "%.3f (%.3f)", r.recursion_cache_share,
+                          *r.formula_share);
+            share = text.data();
+        }
+        std::printf("%-22s %10lld %9.2e %9.3f %10.0f %10.0f %9.0f %17s\n", r.name.c_str(),
+                    static_cast<long long>(r.unique_parameters), r.training_flops,
+                    r.bits_per_byte, r.training_tokens / r.training_seconds,
+                    r.generation_tokens_per_second, r.cache_bytes_per_token, share.c_str());
+        if (r.bits_per_byte_look_ahead) {
+            std::printf("%-22s %30.3f  with training's top-k, which looks ahead\n", "",
+                        *r.bits_per_byte_look_ahead);
+        }
+    }
+    for (const Baseline& baseline : baselines) {
+        std::printf("%-22s %30.3f\n", baseline.name.c_str(), baseline.bits_per_byte);
+    }
+    std::printf("\nbits/byte: on held-out text, causal routing. KV bytes: a token, all layers.\n"
+                "KV share: of the recursion's layers, measured (formula (Nr+1)/(2Nr)).\n");
+}
+
+std::string today() {
+    const std::time_t now = std::time(nullptr);
+    std::array<char, 32> text{};
+    std::strftime(text.data(), text.size(), "%Y-%m-%d", std::gmtime(&now));
+    return text.data();
+}
+
+std::string processor() {
+    std::ifstream info{"/proc/cpuinfo"};
+    for (std::string line; std::getline(info, line);) {
+        if (line.starts_with("model name")) {
+            return line.substr(line.find(':') + 2);
+        }
+    }
+    return "unknown";
+}
+
+int run(const cxxopts::ParseResult& arguments) {
+    Backend backend{{.threads = arguments["threads"].as<mor::Index>()}};
+    const mor::io::ByteCorpus corpus{arguments["text"].as<std::string>()};
+    const auto held_out = arguments["held-out"].as<mor::Index>();
+    Setting setting{.backend = backend,
+                    .corpus = corpus,
+                    .data = {},
+                    .output = arguments["output"].as<std::string>(),
+                    .prompt = arguments["prompt"].as<std::string>(),
+                    .seed = arguments["seed"].as<std::uint64_t>()};
+    setting.data = mor::split(corpus, held_out, setting.sequence);
+    std::vector<Baseline> baselines;
+    for (const std::string& text : arguments["baseline"].as<std::vector<std::string>>()) {
+        baselines.push_back(parse_baseline(text, held_out));
+    }
+    std::filesystem::create_directories(setting.output);
+    std::printf("Text: %s, %.1f MB, the last %lld bytes held out. %lld threads.\n",
+                corpus.name().c_str(), static_cast<double>(corpus.size()) / 1e6,
+                static_cast<long long>(held_out), static_cast<long long>(backend.threads()));
+
+    const auto contenders = make_contenders({.max_positions = 1'024});
+    // Equal operations for all, so that together they take the asked time: a sixth of it goes to
+    // measuring them afterwards.
+    const double seconds = 60 * arguments["minutes"].as<double>() * 5 / 6;
+    std::vector<Speed> speeds;
+    double seconds_per_flop = 0;
+    std::apply([&](const auto&... c) { (speeds.push_back(c.measure_speed(setting)), ...); },
+               contenders);
+    for (const Speed& speed : speeds) {
+        seconds_per_flop += speed.seconds_per_step / speed.flops_per_step;
+    }
+    const double budget = seconds / seconds_per_flop;
+    std::printf("Training %zu models with %.2e operations each.\n", speeds.size(), budget);
+
+    std::vector<Result> results;
+    const auto train = [&](const auto& contender) {
+        if (!interrupted) {
+            results.push_back(contender.train(setting, budget, speeds[results.size()]));
+        }
+    };
+    std::apply([&](const auto&... c) { (train(c), ...); }, contenders);
+    if (interrupted) {
+        return 130;
+    }
+
+    print_table(results, baselines);
+    for (const Result& result : results) {
+        if (result.formula_share) {
+            std::printf("\n%s, coloured by recursion depth:\n", result.name.c_str());
+            print_depths(result.generation);
+        }
+    }
+
+    nlohmann::ordered_json report{
+        {"title", "Mixture-of-Recursions on " + corpus.name()},
+        {"corpus",
+         {{"name", corpus.name()},
+          {"training_bytes", setting.data.training.size()},
+          {"held_out_bytes", held_out}}},
+        {"machine",
+         {{"processor", processor()},
+          {"threads", backend.threads()},
+          {"compiler", MOR_QUICKSTART_COMPILER},
+          {"flags", MOR_QUICKSTART_FLAGS},
+          {"command", arguments["command"].as<std::string>()},
+          {"seed", setting.seed},
+          {"date", today()}}},
+        {"minutes", arguments["minutes"].as<double>()},
+        {"num_recursions", mor::RecursionOptions{}.num_recursions},
+        {"baselines", nlohmann::json::array()},
+        {"models", nlohmann::json::array()}};
+    for (const Baseline& baseline : baselines) {
+        report["baselines"].push_back(nlohmann::ordered_json{
+            {"name", baseline.name}, {"bits_per_byte", baseline.bits_per_byte}});
+    }
+    for (const Result& result : results) {
+        report["models"].push_back(nlohmann::ordered_json(to_json(result)));
+    }
+    const std::string text = report.dump(1) + "\n";
+    mor::io::write_file_atomically(
+        setting.output / "report.json",
+        [&](mor::io::FileWriter& file) { file.write(text.data(), text.size()); });
+    return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    cxxopts::Options options{"quickstart", "Trains and compares small recursive language models."};
+    options.add_options()
+        ("text", "a text file, or a directory of them", cxxopts::value<std::string>())
+        ("minutes", "how long everything may take",
+         cxxopts::value<double>()->default_value("10"))
+        ("output", "directory for models and report.json",
+         cxxopts::value<std::string>()->default_value("quickstart"))
+        ("held-out", "bytes at the end kept for evaluation",
+         cxxopts::value<mor::Index>()->default_value("262144"))
+        ("prompt", "what to continue",
+         cxxopts::value<std::string>()->default_value("Recursion \\Re*cur\"sion\\, n. "))
+        ("baseline", "NAME=BYTES of the compressed held-out part",
+         cxxopts::value<std::vector<std::string>>()->default_value({}))
+        ("command", "how this was started, for the report",
+         cxxopts::value<std::string>()->default_value("quickstart"))
+        ("threads", "0: one per core", cxxopts::value<mor::Index>()->default_value("0"))
+        ("seed", "of weights, data order and sampling",
+         cxxopts::value<std::uint64_t>()->default_value("1"))
+        ("help", "this text");
+    try {
+        const auto arguments = options.parse(argc, argv);
+        if (arguments.count("help") != 0 || arguments.count("text") == 0) {
+            std::printf("%s\n", options.help().c_str());
+            return arguments.count("help") != 0 ? 0 : 2;
+        }
+        std::signal(SIGINT, [](int) { interrupted = true; });
+        return run(arguments);
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "quickstart: %s\n", error.what());
+        return 1;
+    }
+}

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backends/backends.hpp"
+#include <mor/ops/attention.hpp>
+#include <mor/ops/rows.hpp>
+
+using namespace backend_tests;
+using mor::AttentionShape;
+
+namespace {
+
+// Which rows of the packed sequences ask; the others are only keys.
+enum class Queries { all, some, last };
+
+std::vector<Index> choose_queries(const std::vector<Index>& lengths, Queries queries) {
+    std::vector<Index> rows;
+    Index first = 0;
+    for (const Index length : lengths) {
+        for (Index i = 0; i < length; ++i) {
+            const bool chosen = queries == Queries::all ||
+                                (queries == Queries::some && i % 3 == 1) ||
+                                (queries == Queries::last && i + 1 == length);
+            if (chosen) {
+                rows.push_back(first + i);
+            }
+        }
+        first += length;
+    }
+    return rows;
+}
+
+// Attention of a ragged batch, forward and backward, against the oracle.
+template <class B>
+void expect_attention_agrees(const AttentionShape& shape, const std::vector<Index>& lengths,
+                             Queries queries, double deviation) {
+    CAPTURE(shape.heads);
+    CAPTURE(shape.kv_heads);
+    CAPTURE(shape.head_dim);
+    CAPTURE(lengths.size());
+    CAPTURE(static_cast<int>(queries));
+    CAPTURE(deviation);
+
+    std::vector<Index> offsets_of{0};
+    std::vector<Index> positions_of;
+    for (const Index length : lengths) {
+        offsets_of.push_back(offsets_of.back() + length);
+        for (Index position = 0; position < length; ++position) {
+            positions_of.push_back(position);
+        }
+    }
+    const std::vector<Index> query_rows = choose_queries(lengths, queries);
+    const auto num_queries = static_cast<Index>(query_rows.size());
+    const Index num_keys = offsets_of.back();
+    const Index width = shape.heads * shape.head_dim;
+    const Index kv_width = shape.kv_heads * shape.head_dim;
+
+    Bench<B> bench;
+    auto offsets = bench.integers(offsets_of);
+    auto positions = bench.integers(positions_of);
+    auto kept = bench.integers(query_rows);
+    auto q = bench.matrix(num_queries, width, deviation);
+    auto k = bench.matrix(num_keys, kv_width);
+    auto v = bench.matrix(num_keys, kv_width);
+    auto out = bench.matrix(num_queries, width);
+    auto logsumexp = bench.matrix(num_queries, shape.heads);
+    auto dout = bench.matrix(num_queries, width);
+    auto dq = bench.matrix(num_queries, width);
+    auto dk = bench.matrix(num_keys, kv_width);
+    auto dv = bench.matrix(num_keys, kv_width);
+    bench.run([&](auto side) {
+        using S = typename decltype(side)::B;
+        const mor::Rows<S> keys{side(offsets), side(positions)};
+        const mor::Rows<S> asking = ops::select_rows<S>(side.context, keys, side(kept));
+        const mor::KeyRanges<S> ranges = ops::visible_keys(side.context, asking, keys);
+        ops::attention(side.context, shape, side(q), side(k), side(v), ranges, side(out),
+                       side(logsumexp));
+        ops::attention_backward(side.context, shape, side(q), side(k), side(v), ranges, side(out),
+                                side(logsumexp), side(dout), side(dq), side(dk), side(dv));
+    });
+    const Index longest = lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end());
+    const Index group = shape.heads / shape.kv_heads;
+    bench.expect_agreement(out, shape.head_dim + longest);
+    bench.expect_agreement(logsumexp, shape.head_dim + longest);
+    bench.expect_agreement(dq, shape.head_dim + longest);
+    bench.expect_agreement(dk, shape.head_dim + longest * group);
+    bench.expect_agreement(dv, shape.head_dim + longest * group);
+}
+
+const std::vector<std::vector<Index>> batches = {{}, {1}, {5, 1, 0, 9}, {0, 200, 1, 67, 3}};
+
+}  // namespace
+
+TEST_CASE_TEMPLATE_DEFINE("attention and its gradients agree with the oracle", B,
+                          attention_agrees) {
+    for (const AttentionShape& shape :
+         {AttentionShape{1, 1, 1}, AttentionShape{2, 2, 3}, AttentionShape{4, 2, 8},
+          AttentionShape{9, 3, 64}, AttentionShape{4, 1, 16}}) {
+        for (const std::vector<Index>& lengths : batches) {
+            for (const Queries queries : {Queries::all, Queries::some, Queries::last}) {
+                expect_attention_agrees<B>(shape, lengths, queries, 1.0);
+            }
+        }
+    }
+}
+TEST_CASE_TEMPLATE_APPLY(attention_agrees, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("attention agrees where the softmax is nearly a choice", B,
+                          attention_agrees_when_sharp) {
+    expect_attention_agrees<B>({4, 2, 16}, {200, 30}, Queries::all, 8.0);
+}
+TEST_CASE_TEMPLATE_APPLY(attention_agrees_when_sharp, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("attention of one key is its value; large scores do not overflow", B,
+                          attention_by_hand) {
+    Bench<B> bench;
+    auto q = bench.matrix_of(3, 1, {1000, 1000, 0});
+    auto k = bench.matrix_of(3, 1, {1, 2, 3});
+    auto v = bench.matrix_of(3, 1, {5, 7, 12});
+    auto out = bench.matrix(3, 1);
+    auto logsumexp = bench.matrix(3, 1);
+    auto begin = bench.integers({0, 0, 0});
+    auto end = bench.integers({1, 2, 3});
+    const mor::KeyRanges<B> ranges{begin.tested.view(), end.tested.view(), 6};
+    ops::attention<B>(bench.context(), {1, 1, 1}, q.tested.view(), k.tested.view(), v.tested.view(),
+                      ranges, out.tested.view(), logsumexp.tested.view());
+    bench.expect_values(out, {5, 7, 8}, 3);
+    bench.expect_values(logsumexp, {1000, 2000, std::log(3.0)}, 3);
+}
+TEST_CASE_TEMPLATE_APPLY(attention_by_hand, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("attention counts the operations of visible pairs only", B,
+                          attention_counts) {
+    Bench<B> bench;
+    const AttentionShape shape{4, 2, 8};
+    auto x = bench.matrix(3, 32);
+    auto kv = bench.matrix(3, 16);
+    auto out = bench.matrix(3, 32);
+    auto logsumexp = bench.matrix(3, 4);
+    auto begin = bench.integers({0, 0, 0});
+    auto end = bench.integers({1, 2, 3});
+    const mor::KeyRanges<B> ranges{begin.tested.view(), end.tested.view(), 6};
+    ops::attention<B>(bench.context(), shape, x.tested.view(), kv.tested.view(), kv.tested.view(),
+                      ranges, out.tested.view(), logsumexp.tested.view());
+    CHECK(bench.context().flops() == 4 * 6 * 4 * 8);
+}
+TEST_CASE_TEMPLATE_APPLY(attention_counts, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("attention scratch does not grow with the square of the length", B,
+                          attention_scratch) {
+    const auto scratch_of = [](Index length) {
+        Bench<B> bench;
+        std::vector<Index> ends(static_cast<std::size_t>(length));
+        for (std::size_t i = 0; i < ends.size(); ++i) {
+            ends[i] = static_cast<Index>(i) + 1;
+        }
+        auto begin = bench.integers(std::vector<Index>(ends.size(), 0));
+        auto end = bench.integers(ends);
+        auto q = bench.matrix(length, 8);
+        auto out = bench.matrix(length, 8);
+        auto logsumexp = bench.matrix(length, 1);
+        const mor::KeyRanges<B> ranges{begin.tested.view(), end.tested.view(), 0};
+        ops::attention<B>(bench.context(), {1, 1, 8}, q.tested.view(), q.tested.view(),
+                          q.tested.view(), ranges, out.tested.view(), logsumexp.tested.view());
+        return bench.context().arena().capacity_bytes();
+    };
+    // A matrix of scores of this length would take 4 MiB or more; the arena grows by 1 MiB.
+    CHECK(scratch_of(1'024) <= std::size_t{1} << 20);
+}
+TEST_CASE_TEMPLATE_APPLY(attention_scratch, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("attention names the argument that does not fit", B, attention_shapes) {
+    using T = typename B::Element;
+    using Space = typename B::Space;
+    B backend = make_backend<B>();
+    Context<B> context{backend};
+    const AttentionShape shape{4, 2, 8};
+    Tensor<T, 2, Space> q{{3, 32}}, k{{5, 16}}, lse{{3, 4}};
+    Tensor<Index, 1, Space> three{{3}}, two{{2}};
+    const auto forward = [&](const AttentionShape& s, auto& query, auto& key, auto& value,
+                             auto& begin, auto& end, auto& out, auto& logsumexp) {
+        const mor::KeyRanges<B> ranges{begin.view(), end.view(), 0};
+        ops::attention<B>(context, s, query.view(), key.view(), value.view(), ranges, out.view(),
+                          logsumexp.view());
+    };
+    CHECK_THROWS_WITH_AS(forward({4, 3, 8}, q, k, k, three, three, q, lse),
+                         "mor::ops::attention: 4 heads cannot share 3 kv_heads", mor::ShapeError);
+    CHECK_THROWS_WITH_AS(forward({4, 0, 8}, q, k, k, three, three, q, lse),
+                         "mor::ops::attention: 4 heads cannot share 0 kv_heads", mor::ShapeError);
+    CHECK_THROWS_WITH_AS(forward(shape, k, k, k, three, three, q, lse),
+                         "mor::ops::attention: q is [5, 16], expected [5, 32]", mor::ShapeError);
+    CHECK_THROWS_WITH_AS(forward(shape, q, q, k, three, three, q, lse),
+                         "mor::ops::attention: k is [3, 32], expected [3, 16]", mor::ShapeError);
+    CHECK_THROWS_WITH_AS(forward(shape, q, k, q, three, three, q, lse),
+                         "mor::ops::attention: v is [3, 32], expected [5, 16]", mor::ShapeError);
+    CHECK_THROWS_WITH_AS(forward(shape, q, k, k, two, three, q, lse),
+                         "mor::ops::attention: ranges.begin is [2], expected [3]", mor::ShapeError);
+    CHECK_THROWS_WITH_AS(forward(shape, q, k, k, three, two, q, lse),
+                         "mor::ops::attention: ranges.end is [2], expected [3]", mor::ShapeError);
+    CHECK_THROWS_WITH_AS(forward(shape, q, k, k, three, three, k, lse),
+                         "mor::ops::attention: out is [5, 16], expected [3, 32]", mor::ShapeError);
+    CHECK_THROWS_WITH_AS(forward(shape, q, k, k, three, three, q, q),
+                         "mor::ops::attention: logsumexp is [3, 32], expected [3, 4]",
+                         mor::ShapeError);
+    const auto backward = [&](auto& dout, auto& dq, auto& dk, auto& dv) {
+        const mor::KeyRanges<B> ranges{three.view(), three.view(), 0};
+        ops::attention_backward<B>(context, shape, q.view(), k.view(), k.view(), ranges, q.view(),
+                                   lse.view(), dout.view(), dq.view(), dk.view(), dv.view());
+    };
+    CHECK_THROWS_WITH_AS(backward(k, q, k, k),
+                         "mor::ops::attention_backward: dout is [5, 16], expected [3, 32]",
+                         mor::ShapeError);
+    CHECK_THROWS_WITH_AS(backward(q, k, k, k),
+                         "mor::ops::attention_backward: dq is [5, 16], expected [3, 32]",
+                         mor::ShapeError);
+    CHECK_THROWS_WITH_AS(backward(q, q, q, k),
+                         "mor::ops::attention_backward: dk is [3, 32], expected [5, 16]",
+                         mor::ShapeError);
+    CHECK_THROWS_WITH_AS(backward(q, q, k, q),
+                         "mor::ops::attention_backward: dv is [3, 32], expected [5, 16]",
+                         mor::ShapeError);
+}
+TEST_CASE_TEMPLATE_APPLY(attention_shapes, BackendsUnderTest);

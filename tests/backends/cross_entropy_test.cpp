@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backends/backends.hpp"
+#include <mor/ops/cross_entropy.hpp>
+
+using namespace backend_tests;
+
+namespace {
+
+// Random targets, every third of them ignored.
+std::vector<TokenId> some_targets(mor::Random& random, Index rows, Index vocabulary) {
+    auto targets = mor::testing::uniform_integers<TokenId>(random, rows, 0, vocabulary);
+    for (std::size_t i = 2; i < targets.size(); i += 3) {
+        targets[i] = -1;
+    }
+    return targets;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE_DEFINE("cross_entropy and its gradient agree with the oracle", B,
+                          cross_entropy_agrees) {
+    for (const Index rows : {0, 1, 7, 130}) {
+        for (const Index vocabulary : {1, 5, 96, 1'000}) {
+            CAPTURE(rows);
+            CAPTURE(vocabulary);
+            Bench<B> bench;
+            auto logits = bench.matrix(rows, vocabulary, 4);
+            auto targets = bench.integers(some_targets(bench.random(), rows, vocabulary));
+            auto dlogits = bench.matrix(rows, vocabulary);
+            bench.run_and_compare(vocabulary, [&](auto side) {
+                return ops::cross_entropy(side.context, side(logits), side(targets), 0.25,
+                                          side(dlogits));
+            });
+            bench.expect_agreement(dlogits, vocabulary);
+            // Without the gradient, and with the gradient in place of the logits.
+            bench.run_and_compare(vocabulary, [&](auto side) {
+                return ops::cross_entropy(side.context, side(logits), side(targets), 0.25, {});
+            });
+            bench.run_and_compare(vocabulary, [&](auto side) {
+                return ops::cross_entropy(side.context, side(logits), side(targets), 0.25,
+                                          side(logits));
+            });
+            bench.expect_agreement(logits, vocabulary);
+        }
+    }
+}
+TEST_CASE_TEMPLATE_APPLY(cross_entropy_agrees, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("cross_entropy of known logits; ignored rows have no gradient", B,
+                          cross_entropy_by_hand) {
+    Bench<B> bench;
+    const double log3 = std::log(3.0);
+    // Probabilities 1/4 and 3/4; ignored; certain, with logits that would overflow exp.
+    auto logits = bench.matrix_of(3, 2, {0, log3, 7, 8, 1e4, -1e4});
+    auto targets = bench.template integers<TokenId>({0, -100, 0});
+    auto dlogits = bench.matrix(3, 2);
+    const double loss = ops::cross_entropy<B>(bench.context(), logits.tested.view(),
+                                              targets.tested.view(), 2.0, dlogits.tested.view());
+    const double tolerance = mor::testing::tolerance<typename B::Element>(2);
+    CHECK(mor::testing::mismatch(loss, std::log(4.0), tolerance) == "");
+    bench.expect_values(dlogits, {-1.5, 1.5, 0, 0, 0, 0}, 2);
+}
+TEST_CASE_TEMPLATE_APPLY(cross_entropy_by_hand, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("cross_entropy names the argument that does not fit", B,
+                          cross_entropy_shapes) {
+    B backend = make_backend<B>();
+    Context<B> context{backend};
+    Tensor<TokenId, 1, typename B::Space> targets{{7}}, few{{6}};
+    Tensor<typename B::Element, 2, typename B::Space> logits{{7, 5}}, wrong{{7, 4}};
+    const auto loss = [&](auto& to, auto& dlogits) {
+        return ops::cross_entropy<B>(context, logits.view(), to.view(), 1.0, dlogits.view());
+    };
+    CHECK_THROWS_WITH_AS((void)loss(few, logits),
+                         "mor::ops::cross_entropy: targets is [6], expected [7]", mor::ShapeError);
+    CHECK_THROWS_WITH_AS((void)loss(targets, wrong),
+                         "mor::ops::cross_entropy: dlogits is [7, 4], expected [7, 5]",
+                         mor::ShapeError);
+}
+TEST_CASE_TEMPLATE_APPLY(cross_entropy_shapes, BackendsUnderTest);

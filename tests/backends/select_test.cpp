@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a selection keeps is compared exactly.
+#include "backends/backends.hpp"
+#include <mor/ops/select.hpp>
+
+#include <limits>
+
+using namespace backend_tests;
+
+namespace {
+
+constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+template <class B>
+std::string top_k(const std::vector<double>& scores, const std::vector<Index>& offsets,
+                  const std::vector<Index>& k) {
+    Bench<B> bench;
+    auto s = bench.vector_of(scores);
+    auto o = bench.integers(offsets);
+    auto counts = bench.integers(k);
+    auto kept = bench.integers(std::vector<Index>(scores.size(), -1));
+    const Index count = ops::top_k<B>(bench.context(), s.tested.view(), o.tested.view(),
+                                      counts.tested.view(), kept.tested.view());
+    return text(mor::to_host(kept.tested.view().slice(0, count)));
+}
+
+template <class B>
+std::string select_greater(const std::vector<double>& scores, double bound) {
+    Bench<B> bench;
+    auto s = bench.vector_of(scores);
+    auto kept = bench.integers(std::vector<Index>(scores.size(), -1));
+    const Index count =
+        ops::select_greater<B>(bench.context(), s.tested.view(), bound, kept.tested.view());
+    return text(mor::to_host(kept.tested.view().slice(0, count)));
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE_DEFINE("top_k keeps the largest of each sequence, ascending", B, top_k_basic) {
+    CHECK(top_k<B>({5, 1, 4, 2, 3}, {0, 5}, {1}) == "0");
+    CHECK(top_k<B>({5, 1, 4, 2, 3}, {0, 5}, {3}) == "0 2 4");
+    CHECK(top_k<B>({-5, -1, -4, -2, -3}, {0, 5}, {2}) == "1 3");
+    // Of three sequences; the second is empty.
+    CHECK(top_k<B>({5, 1, 4, 2, 3}, {0, 2, 2, 5}, {1, 1, 2}) == "0 2 4");
+    CHECK(top_k<B>({}, {0}, {}).empty());
+    CHECK(top_k<B>({}, {0, 0}, {3}).empty());
+}
+TEST_CASE_TEMPLATE_APPLY(top_k_basic, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("top_k keeps everything if k is larger, nothing if it is zero", B,
+                          top_k_bounds) {
+    CHECK(top_k<B>({5, 1, 4}, {0, 3}, {3}) == "0 1 2");
+    CHECK(top_k<B>({5, 1, 4}, {0, 3}, {100}) == "0 1 2");
+    CHECK(top_k<B>({5, 1, 4}, {0, 3}, {0}).empty());
+    CHECK(top_k<B>({5, 1, 4, 7}, {0, 2, 4}, {0, 5}) == "2 3");
+    CHECK(top_k<B>({not_a_number, not_a_number}, {0, 2}, {2}) == "0 1");
+}
+TEST_CASE_TEMPLATE_APPLY(top_k_bounds, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("top_k gives ties to the lower row", B, top_k_ties) {
+    CHECK(top_k<B>({1, 1, 1, 1}, {0, 4}, {2}) == "0 1");
+    CHECK(top_k<B>({1, 2, 1, 2, 1}, {0, 5}, {3}) == "0 1 3");
+    CHECK(top_k<B>({0.0, -0.0, 0.0}, {0, 3}, {2}) == "0 1");
+    CHECK(top_k<B>({3, 3, 3, 9, 3, 3}, {0, 3, 6}, {1, 2}) == "0 3 4");
+}
+TEST_CASE_TEMPLATE_APPLY(top_k_ties, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("top_k takes NaN for the lowest score", B, top_k_nan) {
+    CHECK(top_k<B>({not_a_number, 1, not_a_number, -1e30}, {0, 4}, {2}) == "1 3");
+    CHECK(top_k<B>({not_a_number, 1, not_a_number, -1e30}, {0, 4}, {3}) == "0 1 3");
+    CHECK(top_k<B>({not_a_number, infinity, -infinity, 0}, {0, 4}, {2}) == "1 3");
+    CHECK(top_k<B>({not_a_number, not_a_number, not_a_number}, {0, 3}, {1}) == "0");
+}
+TEST_CASE_TEMPLATE_APPLY(top_k_nan, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("top_k agrees with the oracle on random scores with many ties", B,
+                          top_k_random) {
+    mor::Random random{11};
+    for (int round = 0; round < 50; ++round) {
+        std::vector<Index> offsets{0};
+        std::vector<Index> k;
+        for (int s = 0; s < 4; ++s) {
+            const Index length = random.below(300);
+            offsets.push_back(offsets.back() + length);
+            k.push_back(random.below(length + 20));
+        }
+        std::vector<double> scores(static_cast<std::size_t>(offsets.back()));
+        for (double& score : scores) {
+            const Index value = random.below(40);
+            score = value == 0 ? not_a_number : static_cast<double>(value) / 8;
+        }
+        CHECK(top_k<B>(scores, offsets, k) == top_k<Oracle>(scores, offsets, k));
+    }
+}
+TEST_CASE_TEMPLATE_APPLY(top_k_random, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("select_greater keeps what exceeds the bound, and not NaN", B,
+                          select_greater_basic) {
+    CHECK(select_greater<B>({5, 1, 4, 2, 3}, 2) == "0 2 4");
+    CHECK(select_greater<B>({5, 1, 4, 2, 3}, 5).empty());
+    CHECK(select_greater<B>({5, 1, 4, 2, 3}, -infinity) == "0 1 2 3 4");
+    CHECK(select_greater<B>({not_a_number, 1, not_a_number, 2}, 0) == "1 3");
+    CHECK(select_greater<B>({0.0, -0.0, 1}, 0) == "2");
+    CHECK(select_greater<B>({}, 0).empty());
+}
+TEST_CASE_TEMPLATE_APPLY(select_greater_basic, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("select_greater does not round the bound to the element type", B,
+                          select_greater_rounding) {
+    const double third = double{1.0F / 3.0F};  // above 1/3
+    CHECK(select_greater<B>({third, third}, 1.0 / 3.0) == "0 1");
+    CHECK(select_greater<B>({third, third}, third).empty());
+}
+TEST_CASE_TEMPLATE_APPLY(select_greater_rounding, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("select_at_least looks the depth of each row up", B, select_at_least) {
+    Bench<B> bench;
+    auto depth = bench.integers({0, 3, 1, 2, 3});
+    auto rows = bench.integers({4, 0, 2, 1});
+    auto kept = bench.integers({-1, -1, -1, -1});
+    const auto select = [&](Index bound) {
+        const Index count = ops::select_at_least<B>(bench.context(), depth.tested.view(),
+                                                    rows.tested.view(), bound, kept.tested.view());
+        return text(mor::to_host(kept.tested.view().slice(0, count)));
+    };
+    CHECK(select(0) == "0 1 2 3");
+    CHECK(select(1) == "0 2 3");
+    CHECK(select(3) == "0 3");
+    CHECK(select(4).empty());
+    CHECK(ops::select_at_least<B>(bench.context(), depth.tested.view(), {}, 0, {}) == 0);
+}
+TEST_CASE_TEMPLATE_APPLY(select_at_least, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("selections name the argument that does not fit", B, select_shapes) {
+    Bench<B> bench;
+    auto scores = bench.vector(7);
+    auto six = bench.integers({0, 0, 0, 0, 0, 0});
+    auto two = bench.integers({0, 7});
+    const auto s = scores.tested.view();
+    const auto k = six.tested.view();
+    const auto offsets = two.tested.view();
+    CHECK_THROWS_WITH_AS((void)ops::top_k<B>(bench.context(), s, offsets, k, k),
+                         "mor::ops::top_k: offsets is [2], expected [7]", mor::ShapeError);
+    CHECK_THROWS_WITH_AS((void)ops::top_k<B>(bench.context(), s, offsets, k.slice(0, 1), k),
+                         "mor::ops::top_k: kept is [6], expected [7]", mor::ShapeError);
+    CHECK_THROWS_WITH_AS((void)ops::select_greater<B>(bench.context(), s, 0, k),
+                         "mor::ops::select_greater: kept is [6], expected [7]", mor::ShapeError);
+    CHECK_THROWS_WITH_AS((void)ops::select_at_least<B>(bench.context(), k, offsets, 0, k),
+                         "mor::ops::select_at_least: kept is [6], expected [2]", mor::ShapeError);
+}
+TEST_CASE_TEMPLATE_APPLY(select_shapes, BackendsUnderTest);

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// An architecture inherits the slots that it does not name.
+// expected-error: error: .*mor: an architecture must name Sharing, Router, Schedule and Cache; inherit mor::DefaultArchitecture
+#include <mor/backends/reference/reference.hpp>
+#include <mor/model/model.hpp>
+#include <mor/model/presets.hpp>
+
+#include <string_view>
+
+struct Wrong {
+    using Sharing = mor::Cycle;
+    using Router = mor::ExpertChoice;
+    template <mor::Backend B>
+    using Block = mor::DecoderBlock<B>;
+};
+
+int main() {
+    mor::Reference<float> backend;
+    const mor::Model<Wrong, mor::Reference<float>> model{backend};
+    return model.num_parameters() > 0 ? 0 : 1;
+}

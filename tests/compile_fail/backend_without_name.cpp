@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A backend has a name, as every choice has.
+// expected-error: error: .*mor: the backend needs 'Element', 'Space' and a static 'name'
+#include <mor/backends/reference/reference.hpp>
+#include <mor/model/model.hpp>
+#include <mor/model/presets.hpp>
+
+#include <string_view>
+
+struct Wrong : mor::DefaultArchitecture {};
+
+struct Nameless {
+    using Element = float;
+    using Space = mor::HostSpace;
+};
+
+int main() {
+    Nameless backend;
+    const mor::Model<Wrong, Nameless> model{backend};
+    return model.num_parameters() > 0 ? 0 : 1;
+}

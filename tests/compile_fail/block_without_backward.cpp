@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A block without a gradient cannot be trained.
+// expected-error: error: .*mor: Block needs .*forward, backward, initialize and visit_parameters
+#include <mor/backends/reference/reference.hpp>
+#include <mor/model/model.hpp>
+#include <mor/model/presets.hpp>
+
+#include <string>
+#include <string_view>
+
+template <mor::Backend B>
+class OneWay {
+public:
+    static constexpr std::string_view name = "acme.one_way";
+    struct Saved {};
+    OneWay(const std::string& /*prefix*/, const mor::ModelConfig& /*config*/) {}
+
+    template <mor::KeyValueSource<B> Source>
+    void forward(mor::Context<B>& /*context*/, mor::MatrixView<B> /*x*/,
+                 mor::ConstIndexView<B> /*positions*/, const mor::Rotary<B>& /*rotary*/,
+                 Source& /*source*/, Saved& /*saved*/) const {}
+    void initialize(mor::Random& /*random*/, double /*deviation*/) {}
+    template <class Visitor>
+    void visit_parameters(Visitor&& /*visitor*/) {}
+};
+
+struct Wrong : mor::DefaultArchitecture {
+    template <mor::Backend B>
+    using Block = OneWay<B>;
+};
+
+int main() {
+    mor::Reference<float> backend;
+    const mor::Model<Wrong, mor::Reference<float>> model{backend};
+    return model.num_parameters() > 0 ? 0 : 1;
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The gradient of whole models, every parameter, against finite differences in double.
+#include <mor/backends/cpu/cpu.hpp>
+#include <mor/testing/gradient_check.hpp>
+
+#include <doctest/doctest.h>
+#include <unit/model/training_pass.hpp>
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace mor::test;
+using mor::Index;
+
+using Cpu = mor::Cpu<double>;
+using Values = std::vector<double>;
+
+constexpr Index vocabulary = 11;
+// Small steps, so that no token changes its depth; the check below would notice.
+constexpr mor::testing::GradientCheckOptions differences{.step = 1e-4, .tolerance = 1e-6};
+
+/// Three steps of one layer; five layers where the first and last are their own.
+template <class A>
+mor::ModelConfig tiny_config(bool tied) {
+    mor::ModelConfig config = small_config<A>();
+    config.vocab_size = vocabulary;
+    config.hidden_size = 8;
+    config.intermediate_size = 12;
+    config.num_layers = config.num_layers == 8 ? 5 : 3;
+    config.num_heads = 2;
+    config.num_kv_heads = 1;
+    config.tie_embeddings = tied;
+    return config;
+}
+
+template <class A>
+void check_model(bool tied, double loss_scale) {
+    Cpu cpu{{.threads = 1}};
+    mor::Model<A, Cpu> model{cpu, tiny_config<A>(tied), small_options<A>(), 21};
+    const Sequences sequences = random_sequences({6, 1, 8}, vocabulary, 5);
+    const auto targets = random_targets(sequences, vocabulary);
+    mor::Context<Cpu> context{cpu};
+    mor::Trace<A, Cpu> trace;
+
+    model.zero_gradients();
+    const double loss = training_pass(model, context, trace, sequences, targets, loss_scale);
+    CHECK(loss > 0);
+    const std::vector<Index> depths = mor::token_depths(trace);
+    if (!mor::keeps_every_token<typename A::Router>) {
+        CHECK(std::set<Index>(depths.begin(), depths.end()).size() > 1);
+        for (const mor::LossTerm& term : trace.losses) {
+            CHECK(term.coefficient * term.value > 0);
+        }
+    }
+    std::vector<std::pair<mor::Parameter<Cpu>*, Values>> gradients;
+    model.visit_parameters([&](mor::Parameter<Cpu>& parameter) {
+        gradients.emplace_back(&parameter, mor::to_host(parameter.gradient()));
+    });
+
+    bool same_depths = true;
+    for (const auto& [parameter, gradient] : gradients) {
+        const Values center = mor::to_host(parameter->value());
+        const auto objective = [&, p = parameter](const Values& point) {
+            mor::from_host(p->value(), point);
+            const double value =
+                training_pass(model, context, trace, sequences, targets, loss_scale);
+            same_depths = same_depths && mor::token_depths(trace) == depths;
+            return value;
+        };
+        const auto found = mor::testing::check_gradient(objective, center, gradient, differences);
+        mor::from_host(parameter->value(), center);
+        CAPTURE(parameter->name());
+        CHECK_MESSAGE(found.passes(), found.message());
+        CHECK(std::any_of(gradient.begin(), gradient.end(), [](double g) { return g != 0; }));
+    }
+    CHECK(same_depths);
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("the gradient of the model is that of its loss", A, MOR_ALL_ARCHITECTURES) {
+    check_model<A>(true, 1);
+}
+
+TEST_CASE_TEMPLATE("so it is with a head of its own and scaled router losses", A,
+                   mor::Recursive<mor::MiddleCycle>, mor::MoRExpert<mor::MiddleCycle>,
+                   mor::MoRToken<mor::MiddleCycle>) {
+    check_model<A>(false, 0.25);
+}
+
+TEST_CASE_TEMPLATE("a second backward pass adds to the gradients", A, mor::MoRExpert<mor::Cycle>,
+                   mor::MoRToken<mor::Cycle>) {
+    Cpu cpu{{.threads = 1}};
+    mor::Model<A, Cpu> model{cpu, tiny_config<A>(true), small_options<A>(), 21};
+    const Sequences sequences = random_sequences({6, 1, 8}, vocabulary, 5);
+    const auto targets = random_targets(sequences, vocabulary);
+    mor::Context<Cpu> context{cpu};
+    mor::Trace<A, Cpu> trace;
+    std::vector<Values> once;
+    training_pass(model, context, trace, sequences, targets);
+    model.visit_parameters([&](const mor::Parameter<Cpu>& parameter) {
+        once.push_back(mor::to_host(parameter.gradient()));
+    });
+    training_pass(model, context, trace, sequences, targets);
+    std::size_t i = 0;
+    model.visit_parameters([&](const mor::Parameter<Cpu>& parameter) {
+        Values& expected = once[i++];
+        std::transform(expected.begin(), expected.end(), expected.begin(),
+                       [](double g) { return 2 * g; });
+        CHECK(max_difference(mor::to_host(parameter.gradient()), expected) < 1e-12);
+    });
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "grad/gradients.hpp"
+
+using namespace gradient_tests;
+
+TEST_CASE_TEMPLATE_DEFINE("gradient of sigmoid_gate, through the kept rows", B, sigmoid_gate) {
+    Bench<B> bench;
+    const std::vector<Index> kept = {1, 2, 5};
+    const Numbers logits = bench.normal(7);
+    const Numbers dgate = bench.normal(3);
+    Numbers dlogits = zeros(7);
+    ops::sigmoid_gate_backward<B>(bench.context, vector(logits), 0.7, vector(kept), vector(dgate),
+                                  vector(dlogits));
+    const auto f = [&](const Numbers& p) {
+        Numbers gate = zeros(7);
+        ops::sigmoid_gate<B>(bench.context, vector(p), 0.7, vector(gate));
+        return gate[1] * dgate[0] + gate[2] * dgate[1] + gate[5] * dgate[2];
+    };
+    expect_gradient(f, logits, dlogits);
+}
+TEST_CASE_TEMPLATE_APPLY(sigmoid_gate, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("gradient of selection_loss", B, selection_loss) {
+    Bench<B> bench;
+    const std::vector<Index> kept = {0, 2, 3, 6};
+    const Numbers logits = bench.normal(7);
+    const auto f = [&](const Numbers& p) {
+        Numbers ignored = zeros(7);
+        return 0.3 *
+               ops::selection_loss<B>(bench.context, vector(p), vector(kept), 1, vector(ignored));
+    };
+    Numbers dlogits = zeros(7);
+    (void)ops::selection_loss<B>(bench.context, vector(logits), vector(kept), 0.3, vector(dlogits));
+    expect_gradient(f, logits, dlogits);
+}
+TEST_CASE_TEMPLATE_APPLY(selection_loss, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("gradient of softmax_gate and pick_column", B, softmax_gate) {
+    Bench<B> bench;
+    const Index rows = 6, depths = 3;
+    const Numbers logits = bench.normal(rows * depths);
+    const Numbers dpicked = bench.normal(rows);
+    const std::vector<Index> column = {2, 0, 1, 1, 2, 0};
+    std::vector<Index> best(rows);
+    Numbers gate = zeros(rows * depths);
+    const auto f = [&](const Numbers& p) {
+        ops::softmax_gate<B>(bench.context, matrix(p, rows, depths), 0.7,
+                             matrix(gate, rows, depths), vector(best));
+        Numbers picked = zeros(rows);
+        ops::pick_column<B>(bench.context, matrix(gate, rows, depths), vector(column),
+                            vector(picked));
+        return dot(picked, dpicked);
+    };
+    (void)f(logits);
+    Numbers dgate = zeros(rows * depths);
+    Numbers dlogits = zeros(rows * depths);
+    ops::pick_column_backward<B>(bench.context, vector(dpicked), vector(column),
+                                 matrix(dgate, rows, depths));
+    ops::softmax_gate_backward<B>(bench.context, matrix(gate, rows, depths), 0.7,
+                                  matrix(dgate, rows, depths), matrix(dlogits, rows, depths));
+    expect_gradient(f, logits, dlogits);
+}
+TEST_CASE_TEMPLATE_APPLY(softmax_gate, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("gradient of router_z_loss", B, router_z_loss) {
+    Bench<B> bench;
+    const Numbers logits = bench.normal(6 * 3);
+    const auto f = [&](const Numbers& p) {
+        Numbers ignored = zeros(6 * 3);
+        return 0.3 *
+               ops::router_z_loss<B>(bench.context, matrix(p, 6, 3), 1, matrix(ignored, 6, 3));
+    };
+    Numbers dlogits = zeros(6 * 3);
+    (void)ops::router_z_loss<B>(bench.context, matrix(logits, 6, 3), 0.3, matrix(dlogits, 6, 3));
+    expect_gradient(f, logits, dlogits);
+}
+TEST_CASE_TEMPLATE_APPLY(router_z_loss, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("gradient of balancing_loss, through the gates only", B, balancing_loss) {
+    Bench<B> bench;
+    const Numbers gate = bench.normal(6 * 3);
+    const std::vector<Index> best = {0, 2, 2, 1, 0, 0};
+    const auto f = [&](const Numbers& p) {
+        Numbers ignored = zeros(6 * 3);
+        return 0.3 * ops::balancing_loss<B>(bench.context, matrix(p, 6, 3), vector(best), 1,
+                                            matrix(ignored, 6, 3));
+    };
+    Numbers dgate = zeros(6 * 3);
+    (void)ops::balancing_loss<B>(bench.context, matrix(gate, 6, 3), vector(best), 0.3,
+                                 matrix(dgate, 6, 3));
+    expect_gradient(f, gate, dgate);
+}
+TEST_CASE_TEMPLATE_APPLY(balancing_loss, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("gathering is the gradient of scattering, and the reverse", B,
+                          gather_scatter) {
+    Bench<B> bench;
+    const Index n = 6, m = 4, width = 3;
+    const std::vector<Index> rows_of = {5, 0, 3, 2};
+    const auto rows = vector(rows_of);
+    const Numbers x = bench.normal(n * width);
+    const Numbers part = bench.normal(m * width);
+    const Numbers weight = bench.normal(m);
+    const Numbers dpart = bench.normal(m * width);
+    const Numbers dfull = bench.normal(n * width);
+
+    // out[i] = x[rows[i]], and with a weight.
+    Numbers dx = zeros(n * width);
+    ops::scatter_add_rows<B>(bench.context, matrix(dpart, m, width), rows, matrix(dx, n, width));
+    const auto gather = [&](const Numbers& p) {
+        Numbers out = zeros(m * width);
+        ops::gather_rows<B>(bench.context, matrix(p, n, width), rows, matrix(out, m, width));
+        return dot(out, dpart);
+    };
+    expect_gradient(gather, x, dx);
+
+    Numbers dx_weighted = zeros(n * width);
+    Numbers dweight = zeros(m);
+    ops::scatter_add_rows_weighted<B>(bench.context, matrix(dpart, m, width), rows, vector(weight),
+                                      matrix(dx_weighted, n, width));
+    ops::row_dot<B>(bench.context, matrix(x, n, width), rows, matrix(dpart, m, width),
+                    vector(dweight));
+    const auto gather_weighted = [&](const Numbers& xs, const Numbers& weights) {
+        Numbers out = zeros(m * width);
+        ops::gather_rows_weighted<B>(bench.context, matrix(xs, n, width), rows, vector(weights),
+                                     matrix(out, m, width));
+        return dot(out, dpart);
+    };
+    expect_gradient([&](const Numbers& p) { return gather_weighted(p, weight); }, x, dx_weighted);
+    expect_gradient([&](const Numbers& p) { return gather_weighted(x, p); }, weight, dweight);
+
+    // out[rows[i]] += weight[i] part[i], with weight 1, and with any.
+    Numbers dscattered = zeros(m * width);
+    ops::gather_rows<B>(bench.context, matrix(dfull, n, width), rows, matrix(dscattered, m, width));
+    const auto scatter_add = [&](const Numbers& p) {
+        Numbers out = x;
+        ops::scatter_add_rows<B>(bench.context, matrix(p, m, width), rows, matrix(out, n, width));
+        return dot(out, dfull);
+    };
+    const auto scatter = [&](const Numbers& p) {
+        Numbers out = x;
+        ops::scatter_rows<B>(bench.context, matrix(p, m, width), rows, matrix(out, n, width));
+        return dot(out, dfull);
+    };
+    expect_gradient(scatter_add, part, dscattered);
+    expect_gradient(scatter, part, dscattered);
+
+    Numbers dpart_weighted = zeros(m * width);
+    Numbers dscatter_weight = zeros(m);
+    ops::gather_rows_weighted<B>(bench.context, matrix(dfull, n, width), rows, vector(weight),
+                                 matrix(dpart_weighted, m, width));
+    ops::row_dot<B>(bench.context, matrix(dfull, n, width), rows, matrix(part, m, width),
+                    vector(dscatter_weight));
+    const auto scatter_weighted = [&](const Numbers& parts, const Numbers& weights) {
+        Numbers out = x;
+        ops::scatter_add_rows_weighted<B>(bench.context, matrix(parts, m, width), rows,
+                                          vector(weights), matrix(out, n, width));
+        return dot(out, dfull);
+    };
+    expect_gradient([&](const Numbers& p) { return scatter_weighted(p, weight); }, part,
+                    dpart_weighted);
+    expect_gradient([&](const Numbers& p) { return scatter_weighted(part, p); }, weight,
+                    dscatter_weight);
+}
+TEST_CASE_TEMPLATE_APPLY(gather_scatter, BackendsUnderTest);

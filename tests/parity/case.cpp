@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "parity/case.hpp"
+
+#include "parity/features.hpp"
+#include <mor/core/error.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+namespace parity {
+
+namespace {
+
+using nlohmann::json;
+
+json read_json(const std::filesystem::path& path) {
+    std::ifstream file{path};
+    mor::check<mor::IoError>(file.is_open(), path.string(), ": cannot be opened");
+    return json::parse(file);
+}
+
+/// The recursive models of the authors' code leave the head untied whatever the configuration
+/// says, so only the list of tied parameters tells.
+mor::ModelConfig read_model(const json& model, const json& aliases) {
+    return {.vocab_size = model.at("vocab_size"),
+            .hidden_size = model.at("hidden_size"),
+            .intermediate_size = model.at("intermediate_size"),
+            .num_layers = model.at("num_hidden_layers"),
+            .num_heads = model.at("num_attention_heads"),
+            .num_kv_heads = model.at("num_key_value_heads"),
+            .head_dim = model.at("head_dim"),
+            .max_positions = model.at("max_position_embeddings"),
+            .rope_theta = model.at("rope_theta"),
+            .rms_norm_epsilon = model.at("rms_norm_eps"),
+            .initializer_range = model.at("initializer_range"),
+            .tie_embeddings = aliases.contains("model.embed_tokens.weight")};
+}
+
+Sharing read_sharing(const std::string& word) {
+    constexpr std::pair<std::string_view, Sharing> words[] = {
+        {"cycle", Sharing::cycle},
+        {"middle_cycle", Sharing::middle_cycle},
+        {"sequence", Sharing::sequence},
+        {"middle_sequence", Sharing::middle_sequence}};
+    for (const auto& [known, sharing] : words) {
+        if (known == word) {
+            return sharing;
+        }
+    }
+    mor::fail<mor::ConfigError>("unknown sharing '", word, "'");
+}
+
+/// "1.0,0.5" -> 1, 0.5
+std::vector<double> read_numbers(const std::string& text) {
+    std::vector<double> numbers;
+    std::istringstream words{text};
+    for (std::string word; std::getline(words, word, ',');) {
+        numbers.push_back(std::stod(word));
+    }
+    return numbers;
+}
+
+void read_routing(const json& mor, Case& out) {
+    const double z_coefficient = mor.at("z_loss").get<bool>() ? mor.at("z_coeff").get<double>() : 0;
+    if (mor.at("type") == "expert") {
+        const json& expert = mor.at("expert");
+        out.routing = Routing::expert_choice;
+        out.expert_choice.alpha = expert.at("alpha");
+        out.expert_choice.auxiliary_coefficient = expert.at("coeff");
+        out.schedule.capacities = read_numbers(mor.at("capacity"));
+        out.schedule.warmup_steps = expert.at("cap_warmup_step");
+    } else {
+        const json& token = mor.at("token");
+        out.routing = Routing::token_choice;
+        out.token_choice.alpha = token.at("alpha");
+        out.token_choice.balancing_coefficient = token.at("coeff");
+        out.token_choice.z_coefficient = z_coefficient;
+    }
+}
+
+/// Labels are not shifted, and -100 where they are to be ignored.
+void read_batch(Case& out) {
+    const auto* const input = out.tensors.find("input_ids");
+    mor::check<mor::IoError>(input != nullptr && input->shape.size() == 2,
+                             "no tensor 'input_ids' of rank 2");
+    out.num_sequences = input->shape[0];
+    out.length = input->shape[1];
+    const auto input_ids = out.tensors.read_as<std::int64_t>("input_ids");
+    const auto labels = out.tensors.read_as<std::int64_t>("labels");
+    mor::check<mor::IoError>(labels.size() == input_ids.size(), "as many labels as input_ids");
+    for (std::size_t i = 0; i < input_ids.size(); ++i) {
+        const bool is_last = (static_cast<Index>(i) + 1) % out.length == 0;
+        out.tokens.push_back(static_cast<TokenId>(input_ids[i]));
+        out.targets.push_back(is_last ? -1
+                                      : static_cast<TokenId>(std::max<Index>(-1, labels[i + 1])));
+    }
+}
+
+}  // namespace
+
+std::vector<std::filesystem::path> find_cases(const std::filesystem::path& directory) {
+    mor::check<mor::IoError>(std::filesystem::is_directory(directory), directory.string(),
+                             ": is not a directory");
+    std::vector<std::filesystem::path> found;
+    for (const auto& entry : std::filesystem::directory_iterator{directory}) {
+        if (entry.path().extension() == ".safetensors") {
+            found.push_back(entry.path());
+        }
+    }
+    std::sort(found.begin(), found.end());
+    return found;
+}
+
+Case load_case(const std::filesystem::path& safetensors) {
+    const json json = read_json(std::filesystem::path{safetensors}.replace_extension(".json"));
+    mor::io::SafetensorsFile tensors{safetensors};
+    std::string missing = missing_features(json, tensors);
+    Case out{.name = safetensors.stem().string(),
+             .tensors = std::move(tensors),
+             .missing_feature = std::move(missing)};
+    if (!out.missing_feature.empty()) {
+        return out;
+    }
+    const auto& config = json.at("config");
+    out.model = read_model(json.at("model_config"), json.at("aliases"));
+    if (is_enabled(config, "recursive")) {
+        out.sharing = read_sharing(config.at("recursive").at("sharing"));
+        out.num_recursions = config.at("recursive").at("num_recursion");
+    }
+    if (is_enabled(config, "mor")) {
+        read_routing(config.at("mor"), out);
+    }
+    out.top_level_layers = json.at("num_top_level_layers");
+    out.training_step = json.at("training_step_in_train_forward");
+    out.num_items = json.at("num_items_in_batch");
+    out.decodes = json.at("incremental_decoding").at("works") != false;
+    read_batch(out);
+    return out;
+}
+
+}  // namespace parity

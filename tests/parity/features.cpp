@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "parity/features.hpp"
+
+#include <array>
+#include <string_view>
+
+namespace parity {
+
+namespace {
+
+using nlohmann::json;
+
+class Missing {
+public:
+    void unless(bool built, std::string_view feature) {
+        if (!built) {
+            list_.append(list_.empty() ? "" : ", ").append(feature);
+        }
+    }
+    /// The feature is a setting; other values than `built` are missing.
+    void unless_equal(const json& section, const char* key, const json& built) {
+        const json& value = section.at(key);
+        unless(value == built, std::string{key} + " " + value.dump());
+    }
+    [[nodiscard]] const std::string& list() const { return list_; }
+
+private:
+    std::string list_;
+};
+
+void check_model(const json& model, Missing& missing) {
+    missing.unless_equal(model, "hidden_act", "silu");
+    missing.unless_equal(model, "rope_scaling", nullptr);
+    missing.unless_equal(model, "attention_bias", false);
+    missing.unless_equal(model, "mlp_bias", false);
+    missing.unless_equal(model, "attention_dropout", 0.0);
+}
+
+void check_recursion(const json& recursive, bool routed, Missing& missing) {
+    missing.unless_equal(recursive, "ln_share", true);
+    missing.unless_equal(recursive, "base_depth", nullptr);
+    const json& sharing = recursive.at("sharing");
+    const bool whole_block = sharing == "cycle" || sharing == "middle_cycle";
+    const bool repeated = sharing == "sequence" || sharing == "middle_sequence";
+    missing.unless(whole_block || (repeated && !routed),
+                   std::string{routed ? "routed " : ""} + "sharing " + sharing.dump());
+}
+
+void check_expert_choice(const json& mor, Missing& missing) {
+    const json& expert = mor.at("expert");
+    missing.unless_equal(expert, "router_func", "sigmoid");
+    missing.unless_equal(expert, "sampling", "aux_loss");
+    missing.unless_equal(expert, "gating", "weighted");
+    missing.unless(expert.at("cap_warmup_step").is_number(), "cap_warmup_step not given");
+    missing.unless(mor.at("z_loss") == false, "z_loss of expert choice");
+}
+
+void check_token_choice(const json& mor, Missing& missing) {
+    const json& token = mor.at("token");
+    missing.unless_equal(token, "router_func", "softmax");
+    missing.unless_equal(token, "balancing", "loss");
+    missing.unless_equal(token, "gating", "weighted");
+    missing.unless_equal(token, "bal_warmup_step", 0);
+}
+
+void check_routing(const json& mor, Missing& missing) {
+    missing.unless_equal(mor, "rand_router", false);
+    missing.unless_equal(mor, "router_type", "linear");
+    missing.unless_equal(mor, "temp", 1.0);
+    if (mor.at("type") == "expert") {
+        check_expert_choice(mor, missing);
+    } else if (mor.at("type") == "token") {
+        check_token_choice(mor, missing);
+    } else {
+        missing.unless(false, "routing type " + mor.at("type").dump());
+    }
+}
+
+/// The configuration does not tell of relaxation; its parameters do.
+void check_relaxation(const mor::io::SafetensorsFile& tensors, Missing& missing) {
+    constexpr std::array<std::string_view, 2> kinds{"recursion_encoding", "adaption_prompt"};
+    for (const std::string_view kind : kinds) {
+        bool found = false;
+        for (const auto& tensor : tensors.tensors()) {
+            found = found || tensor.first.find(kind) != std::string::npos;
+        }
+        missing.unless(!found, kind);
+    }
+}
+
+}  // namespace
+
+bool is_enabled(const json& config, const char* section) {
+    const auto found = config.find(section);
+    return found != config.end() && found->is_object() && found->at("enable").get<bool>();
+}
+
+std::string missing_features(const json& json, const mor::io::SafetensorsFile& tensors) {
+    Missing missing;
+    const auto& config = json.at("config");
+    const bool routed = is_enabled(config, "mor");
+    check_model(json.at("model_config"), missing);
+    if (is_enabled(config, "recursive")) {
+        check_recursion(config.at("recursive"), routed, missing);
+    }
+    missing.unless(!is_enabled(config, "kv_sharing"), "kv_sharing");
+    if (routed) {
+        check_routing(config.at("mor"), missing);
+    }
+    check_relaxation(tensors, missing);
+    return missing.list();
+}
+
+}  // namespace parity

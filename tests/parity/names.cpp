@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "parity/names.hpp"
+
+#include <mor/core/error.hpp>
+
+#include <charconv>
+
+namespace parity {
+
+namespace {
+
+/// Reads a name from left to right.
+class Reader {
+public:
+    explicit Reader(std::string_view text) : whole_{text}, rest_{text} {}
+
+    bool skip(std::string_view word) {
+        if (!rest_.starts_with(word)) {
+            return false;
+        }
+        rest_.remove_prefix(word.size());
+        return true;
+    }
+    /// A number and the dot after it.
+    Index number() {
+        Index value = 0;
+        const auto end = std::from_chars(rest_.data(), rest_.data() + rest_.size(), value).ptr;
+        rest_.remove_prefix(static_cast<std::size_t>(end - rest_.data()));
+        mor::check<mor::ConfigError>(skip("."), "parameter '", whole_, "' has an unknown name");
+        return value;
+    }
+    [[nodiscard]] std::string rest() const { return std::string{rest_}; }
+
+private:
+    std::string_view whole_;
+    std::string_view rest_;
+};
+
+}  // namespace
+
+std::string Names::parameter(std::string_view theirs) const {
+    Reader reader{theirs};
+    if (!reader.skip("model.layers.")) {
+        return std::string{theirs};
+    }
+    const Index top = reader.number();
+    const Index first = layout_.first_step_layer;
+    if (reader.skip("mor_router.router.")) {
+        return (routing_ == Routing::expert_choice
+                    ? "model.routers." + std::to_string(top - first) + "."
+                    : std::string{"model.router."}) +
+               reader.rest();
+    }
+    Index unrolled = top;
+    if (reader.skip("block.")) {
+        unrolled = layout_.layer_at(top - first, reader.number());
+    } else if (reader.skip("block_list.")) {
+        const Index step = reader.number();
+        unrolled = layout_.layer_at(step, reader.number());
+    } else if (routing_ != Routing::none && top >= first) {
+        unrolled = top - top_level_layers_ + layout_.num_unrolled();
+    }
+    const Index physical = layout_.physical.at(static_cast<std::size_t>(unrolled));
+    return "model.layers." + std::to_string(physical) + "." + reader.rest();
+}
+
+std::string Names::hidden(std::string_view stage, Index index) const {
+    const Index first = layout_.first_step_layer;
+    if (stage == "embedding") {
+        return "hidden.embed";
+    }
+    if (stage == "step") {
+        if (routing_ == Routing::expert_choice) {
+            return "hidden." + std::to_string(first + index);
+        }
+        // Between the steps of token choice the authors' numbers are not recorded.
+        return index == layout_.num_steps ? "hidden." + std::to_string(first) : "";
+    }
+    const bool after = routing_ != Routing::none && index >= first;
+    return "hidden." +
+           std::to_string(after ? index - layout_.num_unrolled() + top_level_layers_ : index);
+}
+
+}  // namespace parity

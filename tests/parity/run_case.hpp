@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One case on one backend: the same weights, the same batch, every number compared.
+#pragma once
+
+#include "parity/case.hpp"
+#include "parity/comparison.hpp"
+#include "parity/names.hpp"
+#include <mor/model/backward.hpp>
+#include <mor/model/model.hpp>
+#include <mor/model/presets.hpp>
+#include <mor/train/evaluate.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace parity {
+
+template <class A, mor::Backend B>
+class CaseRun {
+    using Router = typename A::Router;
+    using Element = typename B::Element;
+    static constexpr bool is_expert_choice = std::same_as<Router, mor::ExpertChoice>;
+    static constexpr bool is_token_choice = std::same_as<Router, mor::TokenChoice>;
+
+public:
+    CaseRun(B& backend, const Case& reference, Comparison& comparison)
+        : case_{reference},
+          comparison_{comparison},
+          model_{backend, reference.model, options_of(reference)},
+          names_{reference, model_.layout()},
+          context_{backend},
+          lengths_(static_cast<std::size_t>(reference.num_sequences), reference.length) {}
+
+    void run() {
+        load_weights();
+        if (!comparison_.problems().empty()) {
+            return;
+        }
+        compare_evaluation();
+        compare_training();
+        if (case_.decodes) {
+            compare_decoding();
+        }
+        comparison_.finish();
+    }
+
+private:
+    static mor::ArchitectureOptions<A> options_of(const Case& reference) {
+        mor::ArchitectureOptions<A> options;
+        if constexpr (requires { options.sharing.num_recursions; }) {
+            options.sharing.num_recursions = reference.num_recursions;
+        }
+        if constexpr (is_expert_choice) {
+            options.router = reference.expert_choice;
+            options.schedule = reference.schedule;
+        } else if constexpr (is_token_choice) {
+            options.router = reference.token_choice;
+        }
+        return options;
+    }
+
+    [[nodiscard]] mor::Batch batch() const { return {case_.tokens, lengths_}; }
+
+    /// Their tensors `prefix`NAME with our parameter of that name. Reports either without the
+    /// other.
+    template <class Visitor>
+    void for_each_parameter(std::string_view prefix, Visitor&& visitor) {
+        std::map<std::string, mor::Parameter<B>*> ours;
+        model_.visit_parameters(
+            [&ours](mor::Parameter<B>& parameter) { ours[parameter.name()] = &parameter; });
+        for (const auto& tensor : case_.tensors.tensors()) {
+            if (!tensor.first.starts_with(prefix)) {
+                continue;
+            }
+            const auto found = ours.find(names_.parameter(tensor.first.substr(prefix.size())));
+            if (found == ours.end()) {
+                comparison_.problem(tensor.first + ": we have no such parameter, or had it before");
+                continue;
+            }
+            visitor(tensor.first, *found->second);
+            ours.erase(found);
+        }
+        for (const auto& parameter : ours) {
+            comparison_.problem(parameter.first + ": the case has no tensor " +
+                                std::string{prefix} + " for it");
+        }
+    }
+
+    void load_weights() {
+        for_each_parameter("param.", [this](const std::string& tensor, auto& parameter) {
+            const std::vector<double> values = comparison_.parameter(tensor, parameter.shape());
+            std::vector<Element> converted(values.size());
+            std::transform(values.begin(), values.end(), converted.begin(),
+                           [](double value) { return static_cast<Element>(value); });
+            if (comparison_.fault() == Fault::weight && parameter.name() == faulty_weight) {
+                const double largest = *std::max_element(values.begin(), values.end());
+                converted[0] += static_cast<Element>(10 * comparison_.tolerance().values * largest);
+            }
+            mor::from_host(parameter.value(), converted);
+        });
+    }
+
+    void compare_evaluation() {
+        mor::ForwardOptions<B> options{.decision = mor::Decision::look_ahead};
+        options.observer = [this](std::string_view stage, Index index,
+                                  mor::ConstMatrixView<B> hidden) {
+            if (const std::string name = names_.hidden(stage, index); !name.empty()) {
+                comparison_.numbers(Kind::activations, name, mor::to_host(hidden));
+            }
+        };
+        model_.forward(context_, batch(), options, trace_);
+        comparison_.numbers(Kind::activations, "hidden.final", mor::to_host(trace_.normed));
+        comparison_.numbers(Kind::activations, "logits", mor::to_host(trace_.logits));
+        compare_selection("");
+        if constexpr (is_expert_choice) {
+            for (std::size_t step = 0; step < trace_.router.scores.size(); ++step) {
+                comparison_.numbers(Kind::activations, "router_logits." + std::to_string(step),
+                                    mor::to_host(trace_.router.scores[step]));
+            }
+        } else if constexpr (is_token_choice) {
+            comparison_.numbers(Kind::activations, "router_logits",
+                                mor::to_host(trace_.router.scores));
+        }
+    }
+
+    void compare_selection(const std::string& prefix) {
+        if constexpr (is_expert_choice) {
+            for (std::size_t step = 0; step < trace_.steps.size(); ++step) {
+                comparison_.rows(prefix + "selected." + std::to_string(step),
+                                 mor::to_host(trace_.steps[step].active));
+            }
+        } else if constexpr (is_token_choice) {
+            comparison_.indices(prefix + "top_expert_indices", last_steps());
+        }
+    }
+
+    /// Each row's last step: a row of depth d takes steps 0 ... d - 1.
+    std::vector<Index> last_steps() const {
+        std::vector<Index> result = mor::token_depths(trace_);
+        for (Index& depth : result) {
+            --depth;
+        }
+        return result;
+    }
+
+    void compare_training() {
+        model_.zero_gradients();
+        model_.forward(
+            context_, batch(),
+            {.decision = mor::Decision::look_ahead, .training_step = case_.training_step}, trace_);
+        comparison_.numbers(Kind::activations, "train.logits", mor::to_host(trace_.logits));
+        compare_selection("train.");
+
+        const double scale = 1.0 / static_cast<double>(case_.num_items);
+        const auto dlogits = context_.matrix(trace_.logits.rows(), trace_.logits.columns());
+        const double sum =
+            mor::language_model_loss<B>(context_, trace_.logits, case_.targets, scale, dlogits);
+        mor::backward(model_, context_, trace_, dlogits, {.loss_scale = router_loss_scale()});
+        compare_losses(sum, scale);
+        for_each_parameter("grad.", [this](const std::string& tensor, auto& parameter) {
+            comparison_.numbers(Kind::gradients, tensor, mor::to_host(parameter.gradient()));
+        });
+    }
+
+    /// The authors divide token choice's losses by the number of micro-batches of an update,
+    /// num_items / rows, but not expert choice's.
+    [[nodiscard]] double router_loss_scale() const {
+        return is_token_choice
+                   ? static_cast<double>(case_.tokens.size()) / static_cast<double>(case_.num_items)
+                   : 1.0;
+    }
+
+    void compare_losses(double sum, double scale) {
+        const auto counted = std::count_if(case_.targets.begin(), case_.targets.end(),
+                                           [](TokenId target) { return target >= 0; });
+        comparison_.number(Kind::losses, "loss.lm", sum * scale);
+        comparison_.number(Kind::losses, "loss.lm_mean", sum / static_cast<double>(counted));
+        double total = sum * scale;
+        for (const mor::LossTerm& term : trace_.losses) {
+            total += term.coefficient * term.value;
+        }
+        comparison_.number(Kind::losses, "loss.total", total);
+        if constexpr (is_expert_choice) {
+            comparison_.number(Kind::losses, "loss.sampling", router_loss("selection"));
+            comparison_.number(Kind::losses, "loss.router_z", router_loss("router_z"));
+        } else if constexpr (is_token_choice) {
+            comparison_.number(Kind::losses, "loss.balancing", router_loss("balancing"));
+            comparison_.number(Kind::losses, "loss.router_z", router_loss("router_z"));
+            compare_balancing_ratio();
+        }
+    }
+
+    /// Zero, as in the authors' code, if the loss is switched off.
+    [[nodiscard]] double router_loss(std::string_view name) const {
+        for (const mor::LossTerm& term : trace_.losses) {
+            if (term.name == name && term.coefficient != 0) {
+                return term.value;
+            }
+        }
+        return 0;
+    }
+
+    void compare_balancing_ratio() {
+        const std::vector<Index> last = last_steps();
+        std::vector<double> ratio(static_cast<std::size_t>(model_.layout().num_steps), 0.0);
+        for (const Index step : last) {
+            ratio.at(static_cast<std::size_t>(step)) += 1.0 / static_cast<double>(last.size());
+        }
+        comparison_.numbers(Kind::losses, "metric.balancing_ratio", ratio);
+    }
+
+    /// All sequences together, one token of each at a time.
+    void compare_decoding() {
+        const auto vocabulary = static_cast<std::size_t>(case_.model.vocab_size);
+        const auto length = static_cast<std::size_t>(case_.length);
+        const std::vector<Index> ones(lengths_.size(), 1);
+        std::vector<Element> logits(case_.tokens.size() * vocabulary);
+        auto cache = model_.make_cache(case_.num_sequences);
+        for (std::size_t position = 0; position < length; ++position) {
+            std::vector<TokenId> tokens;
+            for (std::size_t s = 0; s < lengths_.size(); ++s) {
+                tokens.push_back(case_.tokens[s * length + position]);
+            }
+            model_.extend(context_, {tokens, ones}, cache, trace_);
+            const std::vector<Element> rows = mor::to_host(trace_.logits);
+            for (std::size_t s = 0; s < lengths_.size(); ++s) {
+                std::copy_n(&rows[s * vocabulary], vocabulary,
+                            &logits[(s * length + position) * vocabulary]);
+            }
+        }
+        comparison_.numbers(Kind::decode, "decode.logits", logits);
+    }
+
+    static constexpr std::string_view faulty_weight = "model.norm.weight";
+
+    const Case& case_;
+    Comparison& comparison_;
+    mor::Model<A, B> model_;
+    Names names_;
+    mor::Context<B> context_;
+    std::vector<Index> lengths_;
+    mor::Trace<A, B> trace_;
+};
+
+/// Runs the case as a model of the matching architecture.
+template <mor::Backend B>
+void run_on(B& backend, const Case& reference, Comparison& comparison) {
+    const auto run = [&]<class A>() { CaseRun<A, B>{backend, reference, comparison}.run(); };
+    const bool middle = reference.sharing == Sharing::middle_cycle;
+    switch (reference.routing) {
+        case Routing::expert_choice:
+            return middle ? run.template operator()<mor::MoRExpert<mor::MiddleCycle>>()
+                          : run.template operator()<mor::MoRExpert<mor::Cycle>>();
+        case Routing::token_choice:
+            return middle ? run.template operator()<mor::MoRToken<mor::MiddleCycle>>()
+                          : run.template operator()<mor::MoRToken<mor::Cycle>>();
+        case Routing::none:
+            break;
+    }
+    switch (reference.sharing) {
+        case Sharing::none:
+            return run.template operator()<mor::Vanilla>();
+        case Sharing::cycle:
+            return run.template operator()<mor::Recursive<mor::Cycle>>();
+        case Sharing::middle_cycle:
+            return run.template operator()<mor::Recursive<mor::MiddleCycle>>();
+        case Sharing::sequence:
+            return run.template operator()<mor::Recursive<mor::Sequence>>();
+        case Sharing::middle_sequence:
+            return run.template operator()<mor::Recursive<mor::MiddleSequence>>();
+    }
+}
+
+}  // namespace parity

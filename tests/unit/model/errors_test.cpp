@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Wrong input is refused with the right exception and with both numbers.
+#include <mor/backends/reference/reference.hpp>
+
+#include <unit/model/small_model.hpp>
+
+#include <doctest/doctest.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace mor::test;
+using mor::ConfigError;
+using mor::Index;
+using mor::ModelConfig;
+using mor::ShapeError;
+using mor::TokenId;
+
+using B = mor::Reference<float>;
+using A = mor::DefaultArchitecture;
+
+struct Fixture {
+    B backend;
+    mor::Model<A, B> model{backend, small_config<A>(), small_options<A>(), 3};
+    mor::Context<B> context{backend};
+    mor::Trace<A, B> trace;
+    mor::KeyValueCache<B> cache = model.make_cache(2);
+
+    std::function<void()> forward(std::vector<TokenId> tokens, std::vector<Index> lengths) {
+        return [=, this] { model.forward(context, {tokens, lengths}, {}, trace); };
+    }
+    std::function<void()> extend(std::vector<TokenId> tokens, std::vector<Index> lengths) {
+        return [=, this] { model.extend(context, {tokens, lengths}, cache, trace); };
+    }
+};
+
+std::function<void()> constructing(const std::function<void(ModelConfig&)>& change) {
+    return [=] {
+        B backend;
+        ModelConfig config = small_config<A>();
+        change(config);
+        const mor::Model<A, B> model{backend, config, small_options<A>()};
+    };
+}
+
+}  // namespace
+
+TEST_CASE("a token outside the vocabulary is refused") {
+    Fixture f;
+    CHECK(throws_with<ShapeError>(f.forward({1, 29}, {2}), {"token 29", "vocabulary of 29"}));
+    CHECK(throws_with<ShapeError>(f.forward({1, -4}, {2}), {"token -4", "vocabulary of 29"}));
+    CHECK(throws_with<ShapeError>(f.extend({1, 99}, {1, 1}), {"token 99", "vocabulary of 29"}));
+    CHECK_NOTHROW(f.forward({0, 28}, {2})());
+}
+
+TEST_CASE("lengths that do not add up to the tokens are refused") {
+    Fixture f;
+    CHECK(throws_with<ShapeError>(f.forward({1, 2, 3}, {1, 3}), {"3 tokens", "add up to 4"}));
+    CHECK(throws_with<ShapeError>(f.forward({1, 2, 3}, {}), {"3 tokens", "add up to 0"}));
+    CHECK(throws_with<ShapeError>(f.forward({1, 2}, {3, -1}), {"sequence 1", "length -1"}));
+    CHECK(throws_with<ShapeError>(f.extend({1, 2}, {1, 2}), {"2 tokens", "add up to 3"}));
+    CHECK(throws_with<ShapeError>(f.extend({1, 2}, {2}), {"1 lengths", "2 sequences"}));
+}
+
+TEST_CASE("a sequence longer than max_positions is refused") {
+    Fixture f;
+    CHECK(throws_with<ShapeError>(f.forward(std::vector<TokenId>(66, 1), {1, 65}),
+                                  {"sequence 1", "position 65", "max_positions is 64"}));
+    CHECK_NOTHROW(f.forward(std::vector<TokenId>(64, 1), {64})());
+
+    f.extend(std::vector<TokenId>(61, 1), {60, 1})();
+    CHECK(throws_with<ShapeError>(f.extend(std::vector<TokenId>(5, 1), {5, 0}),
+                                  {"sequence 0", "position 65", "max_positions is 64"}));
+    CHECK(f.cache.length(0) == 60);  // refused before anything was stored
+    CHECK_NOTHROW(f.extend(std::vector<TokenId>(4, 1), {4, 0})());
+    CHECK(f.cache.length(0) == 64);
+}
+
+TEST_CASE("a refused batch does no harm to the next") {
+    Fixture f;
+    f.forward({1, 2, 3}, {3})();
+    const auto before = mor::to_host(f.trace.logits);
+    CHECK_THROWS_AS(f.forward({1, 2, 99}, {3})(), ShapeError);
+    f.forward({1, 2, 3}, {3})();
+    CHECK(mor::to_host(f.trace.logits) == before);
+}
+
+TEST_CASE("a cache without sequences is refused") {
+    Fixture f;
+    CHECK(throws_with<ShapeError>([&] { static_cast<void>(f.model.make_cache(0)); },
+                                  {"num_sequences is 0", "at least 1"}));
+}
+
+TEST_CASE("an impossible configuration is refused") {
+    using Change = std::function<void(ModelConfig&)>;
+    const std::vector<std::pair<std::vector<std::string>, Change>> cases{
+        {{"vocab_size is 0", "at least 1"}, [](ModelConfig& c) { c.vocab_size = 0; }},
+        {{"hidden_size is -8", "at least 1"}, [](ModelConfig& c) { c.hidden_size = -8; }},
+        {{"intermediate_size is 0"}, [](ModelConfig& c) { c.intermediate_size = 0; }},
+        {{"num_layers is 0"}, [](ModelConfig& c) { c.num_layers = 0; }},
+        {{"num_heads is 0"}, [](ModelConfig& c) { c.num_heads = 0; }},
+        {{"num_kv_heads is 0"}, [](ModelConfig& c) { c.num_kv_heads = 0; }},
+        {{"head_dim is 0"}, [](ModelConfig& c) { c.head_dim = 0; }},
+        {{"max_positions is -1"}, [](ModelConfig& c) { c.max_positions = -1; }},
+        {{"num_heads 4", "num_kv_heads 3"}, [](ModelConfig& c) { c.num_kv_heads = 3; }},
+        {{"head_dim is 5", "even"}, [](ModelConfig& c) { c.head_dim = 5; }},
+        {{"rope_theta is 0"}, [](ModelConfig& c) { c.rope_theta = 0; }},
+        {{"rms_norm_epsilon is -1"}, [](ModelConfig& c) { c.rms_norm_epsilon = -1; }},
+        {{"initializer_range is -0.5"}, [](ModelConfig& c) { c.initializer_range = -0.5; }},
+        {{"num_layers 9", "8 and 11"}, [](ModelConfig& c) { c.num_layers = 9; }},
+    };
+    for (const auto& [parts, change] : cases) {
+        CAPTURE(parts.front());
+        CHECK(throws_with<ConfigError>(constructing(change), parts));
+    }
+    CHECK_NOTHROW(constructing([](ModelConfig&) {})());
+}
+
+TEST_CASE("impossible options are refused by the model that is given them") {
+    const auto constructing_with = [](const std::function<void(mor::ArchitectureOptions<A>&)>& f) {
+        return [=] {
+            B backend;
+            auto options = small_options<A>();
+            f(options);
+            const mor::Model<A, B> model{backend, small_config<A>(), options};
+        };
+    };
+    CHECK(throws_with<ConfigError>(constructing_with([](auto& o) { o.router.alpha = -1; }),
+                                   {"alpha is -1"}));
+    CHECK(throws_with<ConfigError>(constructing_with([](auto& o) { o.sharing.num_recursions = 4; }),
+                                   {"num_recursions 4", "num_layers 8", "6 and 10"}));
+    CHECK(throws_with<ConfigError>(
+        constructing_with([](auto& o) { o.schedule.capacities = {0.5, 1.0, 0.5}; }),
+        {"1 after 0.5"}));
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Small models and ragged batches for the tests of whole passes.
+#pragma once
+
+#include <mor/model/model.hpp>
+#include <mor/model/presets.hpp>
+#include <mor/testing/random_fill.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <functional>
+#include <string>
+#include <vector>
+
+/// Every sharing with every router that goes with it.
+#define MOR_ALL_ARCHITECTURES                                                              \
+    mor::Vanilla, mor::Recursive<mor::Sequence>, mor::Recursive<mor::MiddleSequence>,      \
+        mor::Recursive<mor::Cycle>, mor::Recursive<mor::MiddleCycle>,                      \
+        mor::MoRExpert<mor::Cycle>, mor::MoRExpert<mor::MiddleCycle>,                      \
+        mor::MoRToken<mor::Cycle>, mor::MoRToken<mor::MiddleCycle>
+
+namespace mor::test {
+
+/// Packed sequences with the storage that a Batch only looks at.
+struct Sequences {
+    std::vector<TokenId> tokens;
+    std::vector<Index> lengths;
+
+    [[nodiscard]] Batch batch() const { return {tokens, lengths}; }
+    [[nodiscard]] Index offset(std::size_t sequence) const {
+        Index sum = 0;
+        for (std::size_t s = 0; s < sequence; ++s) {
+            sum += lengths[s];
+        }
+        return sum;
+    }
+    /// `count` tokens of a sequence from `first` on.
+    [[nodiscard]] std::vector<TokenId> piece(std::size_t sequence, Index first, Index count) const {
+        const auto begin = tokens.begin() + offset(sequence) + first;
+        return {begin, begin + count};
+    }
+};
+
+[[nodiscard]] inline Sequences random_sequences(const std::vector<Index>& lengths, Index vocabulary,
+                                                std::uint64_t seed = 1) {
+    Random random{seed};
+    Sequences sequences{{}, lengths};
+    sequences.tokens = testing::uniform_integers<TokenId>(
+        random, sequences.offset(lengths.size()), 0, vocabulary);
+    return sequences;
+}
+
+/// Sizes for which a sharing with three recursions has two layers a step. Weights are large, so
+/// that decisions are far from ties and mistakes are visible.
+template <class A>
+[[nodiscard]] ModelConfig small_config() {
+    const bool middle = std::string_view{A::Sharing::name}.starts_with("middle");
+    return {.vocab_size = 29,
+            .hidden_size = 16,
+            .intermediate_size = 24,
+            .num_layers = middle ? 8 : 6,
+            .num_heads = 4,
+            .num_kv_heads = 2,
+            .head_dim = 4,
+            .max_positions = 64,
+            .initializer_range = 0.3};
+}
+
+/// Gates far from zero and losses with weight, so that both matter.
+template <class A>
+[[nodiscard]] ArchitectureOptions<A> small_options() {
+    ArchitectureOptions<A> options{};
+    if constexpr (requires { options.router.auxiliary_coefficient; }) {
+        options.router.alpha = 0.7;
+        options.router.auxiliary_coefficient = 0.3;
+    }
+    if constexpr (requires { options.router.balancing_coefficient; }) {
+        options.router.alpha = 1.3;
+        options.router.balancing_coefficient = 0.2;
+        options.router.z_coefficient = 0.05;
+    }
+    return options;
+}
+
+/// What a pass computed, in host memory.
+template <class T>
+struct Result {
+    std::vector<T> logits;  // [rows, vocabulary]
+    std::vector<Index> depths;
+};
+
+template <class A, Backend B>
+[[nodiscard]] Result<typename B::Element> result_of(const Trace<A, B>& trace) {
+    return {to_host(trace.logits), token_depths(trace)};
+}
+
+template <class A, Backend B>
+[[nodiscard]] Result<typename B::Element> run_forward(const Model<A, B>& model,
+                                                      const Sequences& sequences,
+                                                      Decision decision) {
+    Context<B> context{model.backend()};
+    Trace<A, B> trace;
+    model.forward(context, sequences.batch(), {.decision = decision}, trace);
+    return result_of(trace);
+}
+
+/// The rows [first, first + count) of a matrix of logits.
+template <class T>
+[[nodiscard]] std::vector<T> rows_of(const std::vector<T>& logits, Index vocabulary, Index first,
+                                     Index count) {
+    return {logits.begin() + first * vocabulary, logits.begin() + (first + count) * vocabulary};
+}
+
+template <class T>
+[[nodiscard]] double max_difference(const std::vector<T>& a, const std::vector<T>& b) {
+    if (a.size() != b.size()) {
+        return std::numeric_limits<double>::infinity();
+    }
+    double largest = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) {
+        const double difference = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
+        largest = difference <= largest ? largest : difference;  // NaN stays
+    }
+    return largest;
+}
+
+/// The parameter of that name; nullptr if there is none.
+template <class A, Backend B>
+[[nodiscard]] Parameter<B>* find_parameter(Model<A, B>& model, const std::string& name) {
+    Parameter<B>* found = nullptr;
+    model.visit_parameters([&](Parameter<B>& parameter) {
+        if (parameter.name() == name) {
+            found = &parameter;
+        }
+    });
+    return found;
+}
+
+/// Whether `run` throws exactly an E whose message holds all the parts.
+template <class E>
+[[nodiscard]] bool throws_with(const std::function<void()>& run,
+                               const std::vector<std::string>& parts) {
+    try {
+        run();
+    } catch (const E& error) {
+        const std::string message = error.what();
+        return std::all_of(parts.begin(), parts.end(), [&](const std::string& part) {
+            return message.find(part) != std::string::npos;
+        });
+    } catch (...) {
+    }
+    return false;
+}
+
+}  // namespace mor::test
