@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # The doctest main and a second translation unit with the whole library, once for all tests.
-add_library(mor_test_main OBJECT main.cpp)
-if(EXISTS "${PROJECT_SOURCE_DIR}/include/mor/mor.hpp")
-    target_sources(mor_test_main PRIVATE odr.cpp)
-endif()
+add_library(mor_test_main OBJECT main.cpp odr.cpp)
 target_link_libraries(mor_test_main PUBLIC mor::io doctest::doctest PRIVATE mor_dev)
 
 # Build only the tests of one label: cmake --build <dir> --target tests_<label>.
@@ -36,8 +33,10 @@ function(mor_add_test name)
     foreach(label IN LISTS arg_LABELS)
         add_dependencies(tests_${label} ${executable})
     endforeach()
-    list(TRANSFORM arg_SOURCES PREPEND "${CMAKE_CURRENT_SOURCE_DIR}/")
-    set_property(GLOBAL APPEND PROPERTY mor_test_sources ${arg_SOURCES})
+    foreach(source IN LISTS arg_SOURCES)
+        cmake_path(ABSOLUTE_PATH source NORMALIZE)
+        set_property(GLOBAL APPEND PROPERTY mor_test_sources "${source}")
+    endforeach()
 endfunction()
 
 # A test file that nobody registered is a test that never runs: makes a failing test of it.

@@ -2,19 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Installs what is missing on Debian or Ubuntu; elsewhere says what is missing.
-# usage: install_dependencies.sh [build|test|clang|format|benchmark|report]...   (default: build test)
+# usage: install_dependencies.sh [build|test|quickstart|corpus|clang|format|benchmark]...   (default: build test)
 set -euo pipefail
 
 # package, and the command or the file (below a system prefix) by which it is recognised
 declare -A groups=(
     [build]="g++=g++ cmake=cmake ninja-build=ninja libeigen3-dev=include/eigen3/Eigen/Core
              nlohmann-json3-dev=include/nlohmann/json.hpp"
-    [test]="doctest-dev=include/doctest/doctest.h python3=python3"
+    [test]="doctest-dev=include/doctest/doctest.h python3=python3
+            libcxxopts-dev=include/cxxopts.hpp"
     [clang]="clang-16=clang++-16"
     [format]="clang-format-16=clang-format-16 clang-tidy-16=clang-tidy-16"
     [benchmark]="libbenchmark-dev=include/benchmark/benchmark.h"
-    [report]="python3=python3 python3-numpy=lib/python3/dist-packages/numpy
-              python3-matplotlib=lib/python3/dist-packages/matplotlib"
+    [quickstart]="libcxxopts-dev=include/cxxopts.hpp python3=python3 gzip=gzip xz-utils=xz
+                  libjs-chart.js=share/javascript/chart.js"
+    [corpus]="dict-gcide=share/dictd/gcide.dict.dz"
 )
 
 present() {

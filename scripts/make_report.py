@@ -8,6 +8,7 @@ The page holds the template, the data and Chart.js 3.9.1; it loads nothing from 
 """
 import argparse
 import json
+import math
 import pathlib
 import re
 import sys
@@ -75,6 +76,8 @@ def matches(value, kind):
     """Whether the value, without what it contains, is of that kind."""
     if isinstance(kind, (dict, list)):
         return isinstance(value, type(kind))
+    if kind is int and isinstance(value, float):
+        return value.is_integer()
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
@@ -94,12 +97,17 @@ def check(value, kind, where):
             check(child, found[0], f"{where}[{i}]")
 
 
+def finite(digits):
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
 def load_report(path):
     # Generated text can hold any byte: what is not UTF-8 becomes U+FFFD. NaN becomes null, because
     # JSON.parse knows no NaN.
     text = path.read_bytes().decode("utf-8", errors="replace")
     try:
-        report = json.loads(text, parse_constant=lambda name: None, strict=False)
+        report = json.loads(text, parse_constant=lambda name: None, parse_float=finite, strict=False)
     except ValueError as error:
         raise ReportError(f"{path} is no JSON: {error}") from None
     check(report, SCHEMA, "")

@@ -29,6 +29,7 @@ ALLOWED = {
     "io": {"core"},
     "checkpoint": ABOVE,
     "testing": ABOVE - {"train"},
+    "checkpoint.hpp": {"io", "checkpoint"},
     "mor.hpp": ABOVE - {"io", "checkpoint"} | {"backends"},  # needs no JSON
     "config.hpp": set(),
     "version.hpp": set(),

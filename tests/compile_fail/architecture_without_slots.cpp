@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // An architecture inherits the slots that it does not name.
-// expected-error: error: .*mor: an architecture must name Sharing, Router, Schedule and Cache; inherit mor::DefaultArchitecture
+// expected-error: error: .*mor: an architecture must name Sharing, Router, Schedule and Cache;
+// inherit mor::DefaultArchitecture
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

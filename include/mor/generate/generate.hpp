@@ -32,11 +32,14 @@ struct Generated {
 };
 
 /// Continues a prompt of at least one token until max_new_tokens, the model's max_positions, or
-/// the callback says stop. Throws ConfigError if the prompt is empty.
+/// the callback says stop. Throws ConfigError if the prompt is empty or an option is out of range, and
+/// ShapeError if the prompt does not fit the model.
 template <class A, Backend B>
 [[nodiscard]] Generated generate(const Model<A, B>& model, Context<B>& context,
                                  std::span<const TokenId> prompt, const GenerateOptions& options) {
     check<ConfigError>(!prompt.empty(), "mor::generate: the prompt is empty");
+    check<ConfigError>(options.max_new_tokens >= 0, "mor::generate: max_new_tokens is ",
+                       options.max_new_tokens, ", expected 0 or more");
     KeyValueCache<B> cache = model.make_cache(1);
     Trace<A, B> trace;
     Sampler sampler{options.sampling};

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 #include <span>
 #include <vector>
@@ -36,9 +37,14 @@ public:
                            options.top_p, ", expected a number in (0, 1]");
     }
 
-    /// Ties go to the lower token.
+    /// Ties go to the lower token. Throws NumericError if a logit is NaN or none is finite.
     template <class T>
     [[nodiscard]] TokenId sample(std::span<const T> logits) {
+        T bound = -std::numeric_limits<T>::infinity();
+        for (const T logit : logits) {
+            bound = logit <= bound ? bound : logit;  // NaN stays
+        }
+        check<NumericError>(std::isfinite(bound), "mor::Sampler: the largest logit is ", bound);
         if (options_.temperature == 0) {
             return static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) -
                                         logits.begin());

@@ -44,10 +44,14 @@ struct Evaluation {
     [[nodiscard]] double bits_per_token() const { return nats_per_token / std::numbers::ln2; }
 };
 
-/// The mean loss over non-overlapping windows of a range.
+/// The mean loss over non-overlapping windows of a range. Throws ConfigError if an option is
+/// impossible or the range is too short for a window.
 template <class A, Backend B, TokenStream D>
 [[nodiscard]] Evaluation evaluate(const Model<A, B>& model, Context<B>& context, const D& data,
                                   const TokenRange& range, const EvaluationOptions& options) {
+    check<ConfigError>(options.batch > 0 && options.sequence > 0 && options.max_windows > 0,
+                       "mor::evaluate: batch, sequence and max_windows are ", options.batch, ", ",
+                       options.sequence, ", ", options.max_windows, "; expected positive numbers");
     const Index available = (range.size() - 1) / options.sequence;
     const Index windows = std::min(available, options.max_windows);
     check<ConfigError>(windows > 0, "mor::evaluate: ", data.name(), " offers ", range.size(),

@@ -4,9 +4,8 @@
 #include <mor/backends/cpu/cpu.hpp>
 #include <mor/backends/reference/reference.hpp>
 
-#include <unit/model/small_model.hpp>
-
 #include <doctest/doctest.h>
+#include <unit/model/small_model.hpp>
 
 #include <vector>
 
@@ -100,9 +99,9 @@ TEST_CASE_TEMPLATE("the logits of a sequence do not depend on its neighbours in 
             const Index first = packed.offset(s);
             CHECK(max_difference(alone.logits, rows_of(together.logits, vocabulary, first,
                                                        packed.lengths[s])) < 1e-4);
-            CHECK(alone.depths == std::vector<Index>(together.depths.begin() + first,
-                                                     together.depths.begin() + first +
-                                                         packed.lengths[s]));
+            CHECK(alone.depths ==
+                  std::vector<Index>(together.depths.begin() + first,
+                                     together.depths.begin() + first + packed.lengths[s]));
         }
     }
 }

@@ -5,9 +5,8 @@
 #include <mor/backends/cpu/cpu.hpp>
 #include <mor/model/backward.hpp>
 
-#include <unit/model/small_model.hpp>
-
 #include <doctest/doctest.h>
+#include <unit/model/small_model.hpp>
 
 #include <numeric>
 #include <vector>

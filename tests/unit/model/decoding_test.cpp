@@ -3,9 +3,8 @@
 // Decoding from a cache computes what the pass over whole sequences does.
 #include <mor/backends/cpu/cpu.hpp>
 
-#include <unit/model/small_model.hpp>
-
 #include <doctest/doctest.h>
+#include <unit/model/small_model.hpp>
 
 #include <set>
 #include <vector>
@@ -141,8 +140,7 @@ TEST_CASE_TEMPLATE("a cleared place serves another sequence, and the others go o
     CHECK(cache.length(0) == 0);
     CHECK(cache.length(1) == 5);
     const auto of_other = extend(other.tokens, {6, 0});
-    CHECK(max_difference(of_other, run_forward(model, other, Decision::causal).logits) <
-          tolerance);
+    CHECK(max_difference(of_other, run_forward(model, other, Decision::causal).logits) < tolerance);
     const auto of_first = extend(first.piece(1, 5, 7), {0, 7});
     const auto full = run_forward(model, first, Decision::causal);
     CHECK(max_difference(of_first, rows_of(full.logits, vocabulary, 14, 7)) < tolerance);

@@ -3,9 +3,8 @@
 // Wrong input is refused with the right exception and with both numbers.
 #include <mor/backends/reference/reference.hpp>
 
-#include <unit/model/small_model.hpp>
-
 #include <doctest/doctest.h>
+#include <unit/model/small_model.hpp>
 
 #include <functional>
 #include <string>
@@ -133,7 +132,8 @@ TEST_CASE("impossible options are refused by the model that is given them") {
                                    {"alpha is -1"}));
     CHECK(throws_with<ConfigError>(constructing_with([](auto& o) { o.sharing.num_recursions = 4; }),
                                    {"num_recursions 4", "num_layers 8", "6 and 10"}));
-    CHECK(throws_with<ConfigError>(
-        constructing_with([](auto& o) { o.schedule.capacities = {0.5, 1.0, 0.5}; }),
-        {"1 after 0.5"}));
+    CHECK(throws_with<ConfigError>(constructing_with([](auto& o) {
+                                       o.schedule.capacities = {0.5, 1.0, 0.5};
+                                   }),
+                                   {"1 after 0.5"}));
 }

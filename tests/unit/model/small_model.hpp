@@ -15,11 +15,11 @@
 #include <vector>
 
 /// Every sharing with every router that goes with it.
-#define MOR_ALL_ARCHITECTURES                                                              \
-    mor::Vanilla, mor::Recursive<mor::Sequence>, mor::Recursive<mor::MiddleSequence>,      \
-        mor::Recursive<mor::Cycle>, mor::Recursive<mor::MiddleCycle>,                      \
-        mor::MoRExpert<mor::Cycle>, mor::MoRExpert<mor::MiddleCycle>,                      \
-        mor::MoRToken<mor::Cycle>, mor::MoRToken<mor::MiddleCycle>
+#define MOR_ALL_ARCHITECTURES                                                                     \
+    mor::Vanilla, mor::Recursive<mor::Sequence>, mor::Recursive<mor::MiddleSequence>,             \
+        mor::Recursive<mor::Cycle>, mor::Recursive<mor::MiddleCycle>, mor::MoRExpert<mor::Cycle>, \
+        mor::MoRExpert<mor::MiddleCycle>, mor::MoRToken<mor::Cycle>,                              \
+        mor::MoRToken<mor::MiddleCycle>
 
 namespace mor::test {
 
@@ -47,8 +47,8 @@ struct Sequences {
                                                 std::uint64_t seed = 1) {
     Random random{seed};
     Sequences sequences{{}, lengths};
-    sequences.tokens = testing::uniform_integers<TokenId>(
-        random, sequences.offset(lengths.size()), 0, vocabulary);
+    sequences.tokens =
+        testing::uniform_integers<TokenId>(random, sequences.offset(lengths.size()), 0, vocabulary);
     return sequences;
 }
 

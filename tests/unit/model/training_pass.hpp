@@ -20,14 +20,13 @@ double training_pass(Model<A, B>& model, Context<B>& context, Trace<A, B>& trace
                      const Sequences& sequences, const std::vector<TokenId>& targets,
                      double loss_scale = 1) {
     model.forward(context, sequences.batch(), {}, trace);
-    const auto count = std::count_if(targets.begin(), targets.end(), [](TokenId t) { return t >= 0; });
+    const auto count =
+        std::count_if(targets.begin(), targets.end(), [](TokenId t) { return t >= 0; });
     const double scale = 1.0 / static_cast<double>(count);
-    const auto target_view =
-        context.arena().template make<TokenId, 1>({std::ssize(targets)});
+    const auto target_view = context.arena().template make<TokenId, 1>({std::ssize(targets)});
     from_host(target_view, targets);
     const MatrixView<B> dlogits = context.matrix(trace.logits.rows(), trace.logits.columns());
-    double loss =
-        scale * ops::cross_entropy<B>(context, trace.logits, target_view, scale, dlogits);
+    double loss = scale * ops::cross_entropy<B>(context, trace.logits, target_view, scale, dlogits);
     backward(model, context, trace, dlogits, {.loss_scale = loss_scale});
     for (const LossTerm& term : trace.losses) {
         loss += term.coefficient * term.value;
@@ -39,8 +38,8 @@ double training_pass(Model<A, B>& model, Context<B>& context, Trace<A, B>& trace
 [[nodiscard]] inline std::vector<TokenId> random_targets(const Sequences& sequences,
                                                          Index vocabulary) {
     Random random{17};
-    auto targets = testing::uniform_integers<TokenId>(random, std::ssize(sequences.tokens), 0,
-                                                      vocabulary);
+    auto targets =
+        testing::uniform_integers<TokenId>(random, std::ssize(sequences.tokens), 0, vocabulary);
     for (std::size_t i = 3; i < targets.size(); i += 5) {
         targets[i] = -1;
     }

@@ -3,9 +3,8 @@
 // Weights used in several places are one storage, and their gradient is the sum over the places.
 #include <mor/backends/cpu/cpu.hpp>
 
-#include <unit/model/training_pass.hpp>
-
 #include <doctest/doctest.h>
+#include <unit/model/training_pass.hpp>
 
 #include <numeric>
 #include <set>
@@ -63,9 +62,7 @@ Index layer_of(const std::string& name) {
     return name.starts_with(prefix) ? std::stol(name.substr(prefix.size())) : -1;
 }
 
-double largest(const Values& values) {
-    return max_difference(values, Values(values.size(), 0.0));
-}
+double largest(const Values& values) { return max_difference(values, Values(values.size(), 0.0)); }
 
 void check_close(const Values& actual, const Values& expected) {
     CHECK(max_difference(actual, expected) <= 1e-12 * (1e-3 + largest(expected)));

@@ -2,9 +2,8 @@
 #include <mor/backends/cpu/cpu.hpp>
 #include <mor/backends/reference/reference.hpp>
 
-#include <unit/model/small_model.hpp>
-
 #include <doctest/doctest.h>
+#include <unit/model/small_model.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -122,8 +121,8 @@ TEST_CASE_TEMPLATE("only tokens kept by one step are candidates of the next", A,
                 CHECK(routed.candidates(step) == routed.active(step - 1));
             }
             const Rows candidates = routed.candidates(step);
-            CHECK(std::includes(candidates.begin(), candidates.end(), active.begin(),
-                                active.end()));
+            CHECK(
+                std::includes(candidates.begin(), candidates.end(), active.begin(), active.end()));
         }
         CHECK(routed.active(3).size() < routed.active(0).size());
     }
@@ -254,8 +253,8 @@ TEST_CASE("expert choice follows the schedule through the warm-up") {
     options.schedule.warmup_steps = 8;
     Routed<Expert, Cpu> routed{2, options};
     const Sequences sequences = random_sequences({20, 9}, 29);
-    const std::map<Index, Rows> expected{
-        {1, {19, 8}}, {2, {18, 8}}, {4, {15, 6}}, {6, {11, 5}}, {8, {10, 4}}, {0, {10, 4}}};
+    const std::map<Index, Rows> expected{{1, {19, 8}}, {2, {18, 8}}, {4, {15, 6}},
+                                         {6, {11, 5}}, {8, {10, 4}}, {0, {10, 4}}};
     for (const auto& [step, kept] : expected) {
         CAPTURE(step);
         routed.run(sequences, Decision::look_ahead, step);
@@ -386,9 +385,7 @@ TEST_CASE("options out of range are refused with the number") {
         return [options] { TokenChoice{options}; };
     };
     const auto capacities = [](std::vector<double> values, Index warmup_steps = 0) {
-        return [=] {
-            CapacitySchedule{{.capacities = values, .warmup_steps = warmup_steps}};
-        };
+        return [=] { CapacitySchedule{{.capacities = values, .warmup_steps = warmup_steps}}; };
     };
     CHECK(throws_with<ConfigError>(expert({.alpha = 0}), {"alpha is 0"}));
     CHECK(throws_with<ConfigError>(expert({.alpha = -1.5}), {"alpha is -1.5"}));

@@ -32,9 +32,8 @@ Physical numbered_by_first_use(Index num_layers, const std::function<Index(Index
 
 /// The first and last layer own their weights, `middle` owns those between.
 std::function<Index(Index)> with_own_edges(Index num_layers, std::function<Index(Index)> middle) {
-    return [=](Index layer) {
-        return layer == 0 || layer == num_layers - 1 ? layer : middle(layer);
-    };
+    return
+        [=](Index layer) { return layer == 0 || layer == num_layers - 1 ? layer : middle(layer); };
 }
 
 template <class S>

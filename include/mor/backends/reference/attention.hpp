@@ -29,7 +29,8 @@ struct Kernel<op::Attention, Reference<T>> {
     static void run(Context<B>& /*context*/, const AttentionShape& shape, View<const T, 2> q,
                     View<const T, 2> k, View<const T, 2> v, const KeyRanges<B>& ranges,
                     View<T, 2> out, View<T, 2> logsumexp) {
-        using namespace reference::detail;
+        using reference::detail::dot;
+        using reference::detail::head_of;
         const Index dim = shape.head_dim;
         const double scale = 1.0 / std::sqrt(static_cast<double>(dim));
         std::vector<double> weights;
@@ -74,7 +75,8 @@ struct Kernel<op::AttentionBackward, Reference<T>> {
                     View<const T, 2> k, View<const T, 2> v, const KeyRanges<B>& ranges,
                     View<const T, 2> out, View<const T, 2> logsumexp, View<const T, 2> dout,
                     View<T, 2> dq, View<T, 2> dk, View<T, 2> dv) {
-        using namespace reference::detail;
+        using reference::detail::dot;
+        using reference::detail::head_of;
         const Index dim = shape.head_dim;
         const double scale = 1.0 / std::sqrt(static_cast<double>(dim));
         std::vector<double> query_gradient(static_cast<std::size_t>(dim));

@@ -49,7 +49,8 @@ template <class T>
 struct Kernel<op::SelectionLoss, Reference<T>> {
     static double run(Context<Reference<T>>& /*context*/, View<const T, 1> logits,
                       View<const Index, 1> kept, double scale, View<T, 1> dlogits) {
-        using namespace reference::detail;
+        using reference::detail::sigmoid;
+        using reference::detail::softplus;
         double loss = 0;
         for (Index i = 0; i < logits.size(); ++i) {
             const bool is_kept = std::binary_search(kept.data(), kept.data() + kept.size(), i);
