@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A router with weights must train them.
-// expected-error: error: .*mor: Router needs .*a learned one needs Weights<B>, Record<B>, select
-// and backward
+// expected-error: error: .*mor: Router needs .*Weights<B>, Record<B>, select and backward
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

@@ -12,6 +12,8 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <new>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -100,6 +102,22 @@ void write_model_files(const Model<A, B>& model, const std::filesystem::path& di
     tensors.write(directory / weights_file);
 }
 
+/// The model of a config.json. Throws ConfigError naming the file if that is impossible.
+template <class A, Backend B>
+[[nodiscard]] Model<A, B> make_model(B& backend, const ModelConfig& config,
+                                     const ArchitectureOptions<A>& options,
+                                     const std::string& file) {
+    try {
+        return Model<A, B>{backend, config, options};
+    } catch (const Error& error) {
+        fail<ConfigError>(file, ": ", error.what());
+    } catch (const std::bad_alloc&) {
+        fail<ConfigError>(file, ": the sizes need more memory than there is");
+    } catch (const std::length_error&) {
+        fail<ConfigError>(file, ": the sizes need more memory than there is");
+    }
+}
+
 template <class A, Backend B>
 void read_weights(Model<A, B>& model, const std::filesystem::path& directory) {
     TensorReader<B> tensors{directory / weights_file};
@@ -135,7 +153,7 @@ template <class A, Backend B>
     io::read_fields(detail::section(json, "router", file), options.router, file + ": router");
     io::read_fields(detail::section(json, "schedule", file), options.schedule, file + ": schedule");
     io::read_fields(detail::section(json, "cache", file), options.cache, file + ": cache");
-    Model<A, B> model{backend, config, options};
+    Model<A, B> model = detail::make_model<A>(backend, config, options, file);
     detail::read_weights(model, directory);
     return model;
 }

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -25,6 +26,23 @@ namespace detail {
 inline constexpr const char* optimizer_file = "optimizer.safetensors";
 inline constexpr const char* training_file = "training.json";
 inline constexpr std::string_view checkpoint_prefix = "step-";
+
+/// Throws ConfigError naming the first value that differs; `where` is what its name begins with.
+inline void check_same(const nlohmann::json& saved, const nlohmann::json& ours,
+                       const std::string& where) {
+    nlohmann::json both = saved;
+    both.update(ours);
+    for (const auto& [key, value] : both.items()) {
+        const nlohmann::json found = saved.value(key, nlohmann::json{});
+        const nlohmann::json expected = ours.value(key, nlohmann::json{});
+        if (found.is_object() && expected.is_object()) {
+            check_same(found, expected, where + key + ".");
+        } else {
+            check<ConfigError>(found == expected, where, key, " is ", found.dump(),
+                               ", this run has ", expected.dump());
+        }
+    }
+}
 
 }  // namespace detail
 
@@ -57,22 +75,19 @@ void resume_training(Trainer<A, B, D>& trainer, const std::filesystem::path& dir
     const nlohmann::json config = io::parse_json_file(config_path);
     detail::check_architecture<A, B>(config, config_path.string());
     const nlohmann::json expected = detail::describe(trainer.model());
-    for (const auto& [key, value] : expected.items()) {
-        check<ConfigError>(config.contains(key) && config.at(key) == value, config_path.string(),
-                           ": ", key, " is ", config.value(key, nlohmann::json{}).dump(),
-                           ", this run has ", value.dump());
-    }
+    detail::check_same(config, expected, config_path.string() + ": ");
     const std::filesystem::path path = directory / detail::training_file;
     const std::string file = path.string();
     const nlohmann::json json = io::parse_json_file(path);
     detail::check_known_keys(json, file, {"completed_steps", "options"});
     const nlohmann::json options = io::to_json(trainer.options());
     const nlohmann::json& saved = detail::section(json, "options", file);
-    check<ConfigError>(saved == options, file, ": the run was started with options ", saved.dump(),
-                       ", this one has ", options.dump());
+    check<ConfigError>(saved.is_object(), file, ": options: expected an object");
+    detail::check_same(saved, options, file + ": options.");
     const nlohmann::json& completed = detail::section(json, "completed_steps", file);
     check<ConfigError>(completed.is_number_unsigned() &&
-                           completed.get<Index>() <= trainer.options().steps,
+                           std::cmp_less_equal(completed.get<std::uint64_t>(),
+                                               trainer.options().steps),
                        file, ": completed_steps is ", completed.dump(),
                        ", expected a number up to ", trainer.options().steps);
 
@@ -88,7 +103,7 @@ void resume_training(Trainer<A, B, D>& trainer, const std::filesystem::path& dir
 
 namespace detail {
 
-/// The checkpoints below `root`, oldest first.
+/// The checkpoints below `root`, oldest first; none if there is no such directory.
 [[nodiscard]] inline std::vector<std::pair<Index, std::filesystem::path>> list_checkpoints(
     const std::filesystem::path& root) {
     std::vector<std::pair<Index, std::filesystem::path>> found;
@@ -106,6 +121,8 @@ namespace detail {
             found.emplace_back(step, entry->path());
         }
     }
+    check<IoError>(!error || error == std::errc::no_such_file_or_directory, root.string(),
+                   ": cannot be listed: ", error.message());
     std::sort(found.begin(), found.end());
     return found;
 }
@@ -113,22 +130,31 @@ namespace detail {
 }  // namespace detail
 
 /// Saves to root/step-<completed steps> and then removes all but the newest `keep` checkpoints.
-/// Throws IoError naming the file and the cause; older checkpoints then stay.
+/// Throws ConfigError if `keep` is less than 1 or `root` holds a checkpoint with more steps, which
+/// belongs to another run; IoError naming the file and the cause. Older checkpoints then stay.
 template <class A, Backend B, TokenStream D>
 void save_checkpoint(Trainer<A, B, D>& trainer, const std::filesystem::path& root,
                      Index keep = 2) {
+    check<ConfigError>(keep >= 1, "mor::save_checkpoint: keep is ", keep, ", expected at least 1");
     std::error_code error;
     std::filesystem::create_directories(root, error);
     check<IoError>(!error, root.string(), ": cannot be created: ", error.message());
+    auto checkpoints = detail::list_checkpoints(root);
+    check<ConfigError>(
+        checkpoints.empty() || checkpoints.back().first <= trainer.completed_steps(), root.string(),
+        ": holds a checkpoint of step ", checkpoints.empty() ? 0 : checkpoints.back().first,
+        ", this run is at step ", trainer.completed_steps(),
+        "; resume from it or save to another directory");
     save_training(trainer, root / (std::string{detail::checkpoint_prefix} +
                                    std::to_string(trainer.completed_steps())));
-    auto checkpoints = detail::list_checkpoints(root);
+    checkpoints = detail::list_checkpoints(root);
     for (std::size_t i = 0; i + static_cast<std::size_t>(keep) < checkpoints.size(); ++i) {
         std::filesystem::remove_all(checkpoints[i].second, error);
     }
 }
 
-/// The checkpoint below `root` with the most completed steps, if there is one.
+/// The checkpoint below `root` with the most completed steps, if there is one. Throws IoError if
+/// `root` is there but cannot be listed.
 [[nodiscard]] inline std::optional<std::filesystem::path> latest_checkpoint(
     const std::filesystem::path& root) {
     const auto checkpoints = detail::list_checkpoints(root);

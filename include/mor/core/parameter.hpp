@@ -10,6 +10,7 @@
 #include <mor/core/tensor.hpp>
 
 #include <array>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -73,6 +74,9 @@ private:
         for (const Index extent : shape) {
             check<ShapeError>(extent > 0, "mor::Parameter: an extent is ", extent,
                               ", expected at least 1");
+            constexpr Index largest = std::numeric_limits<Index>::max() / Index{sizeof(Element)};
+            check<ShapeError>(extent <= largest / product,
+                              "mor::Parameter: the extents multiply to more than ", largest);
             product *= extent;
         }
         return product;

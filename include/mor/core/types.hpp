@@ -3,6 +3,8 @@
 // The two integer types of the library.
 #pragma once
 
+#include <mor/config.hpp>
+
 #include <cstdint>
 
 namespace mor {

@@ -40,11 +40,12 @@ public:
     /// Ties go to the lower token. Throws NumericError if a logit is NaN or none is finite.
     template <class T>
     [[nodiscard]] TokenId sample(std::span<const T> logits) {
-        T bound = -std::numeric_limits<T>::infinity();
+        auto largest = -std::numeric_limits<double>::infinity();
         for (const T logit : logits) {
-            bound = logit <= bound ? bound : logit;  // NaN stays
+            check<NumericError>(!std::isnan(logit), "mor::Sampler: a logit is NaN");
+            largest = std::max(largest, static_cast<double>(logit));
         }
-        check<NumericError>(std::isfinite(bound), "mor::Sampler: the largest logit is ", bound);
+        check<NumericError>(std::isfinite(largest), "mor::Sampler: the largest logit is ", largest);
         if (options_.temperature == 0) {
             return static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) -
                                         logits.begin());
@@ -58,7 +59,6 @@ public:
             order.resize(static_cast<std::size_t>(options_.top_k));
         }
         std::vector<double> cumulative;  // of unnormalised probabilities, likeliest first
-        const auto largest = static_cast<double>(logits[static_cast<std::size_t>(order.front())]);
         double sum = 0;
         for (const TokenId token : order) {
             const auto logit = static_cast<double>(logits[static_cast<std::size_t>(token)]);

@@ -3,6 +3,7 @@
 // What a block must be to fill the Block slot of an architecture.
 #pragma once
 
+#include <mor/core/random.hpp>
 #include <mor/layers/key_values.hpp>
 #include <mor/layers/rotary.hpp>
 #include <mor/model/config.hpp>

@@ -24,7 +24,7 @@ namespace mor {
 /// Which rows get logits.
 enum class Logits { all_rows, last_rows };
 
-template <class A, Backend B>
+template <class A, class B>
     requires(detail::explain_architecture<A, B>()) && Architecture<A, B>
 class Model {
 public:

@@ -16,7 +16,7 @@
 
 namespace mor {
 
-template <class A, Backend B>
+template <class A, class B>
     requires(detail::explain_architecture<A, B>()) && Architecture<A, B>
 class Model;
 

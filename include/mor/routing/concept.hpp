@@ -4,6 +4,7 @@
 // learned one has weights, keeps a record of a pass, and takes gradients.
 #pragma once
 
+#include <mor/core/random.hpp>
 #include <mor/layers/concept.hpp>
 #include <mor/model/config.hpp>
 #include <mor/recursion/merge.hpp>

@@ -74,6 +74,17 @@ public:
                            options.micro_batches, "; expected positive numbers");
         check<ConfigError>(options.gradient_clip > 0, "mor::Trainer: gradient_clip is ",
                            options.gradient_clip, ", expected a positive number");
+        check<ConfigError>(options.schedule.warmup_steps >= 0 &&
+                               options.schedule.cooldown_steps >= 0,
+                           "mor::Trainer: warmup_steps and cooldown_steps are ",
+                           options.schedule.warmup_steps, ", ", options.schedule.cooldown_steps,
+                           "; expected 0 or more");
+        check<ConfigError>(options.sequence <= model.config().max_positions,
+                           "mor::Trainer: sequence is ", options.sequence,
+                           ", the model's max_positions ", model.config().max_positions);
+        check<ConfigError>(range.first >= 0 && range.last <= data.size(), "mor::Trainer: ",
+                           data.name(), " has ", data.size(), " tokens, the range is [",
+                           range.first, ", ", range.last, ")");
         check<ConfigError>(range.size() > options.sequence, "mor::Trainer: ", data.name(),
                            " offers ", range.size(), " tokens for training, one window needs ",
                            options.sequence + 1);
