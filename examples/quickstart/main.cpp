@@ -109,8 +109,10 @@ int run(const cxxopts::ParseResult& arguments) {
                     .seed = arguments["seed"].as<std::uint64_t>()};
     setting.data = mor::split(corpus, held_out, setting.sequence);
     std::vector<Baseline> baselines;
-    for (const std::string& text : arguments["baseline"].as<std::vector<std::string>>()) {
-        baselines.push_back(parse_baseline(text, held_out));
+    if (arguments.count("baseline") != 0) {
+        for (const std::string& text : arguments["baseline"].as<std::vector<std::string>>()) {
+            baselines.push_back(parse_baseline(text, held_out));
+        }
     }
     std::filesystem::create_directories(setting.output);
     std::printf("Text: %s, %.1f MB, the last %lld bytes held out. %lld threads.\n",
@@ -150,10 +152,11 @@ int run(const cxxopts::ParseResult& arguments) {
         }
     }
 
+    const std::string text_name = std::filesystem::path{corpus.name()}.filename().string();
     nlohmann::ordered_json report{
-        {"title", "Mixture-of-Recursions on " + corpus.name()},
+        {"title", "Mixture-of-Recursions on " + text_name},
         {"corpus",
-         {{"name", corpus.name()},
+         {{"name", text_name},
           {"training_bytes", setting.data.training.size()},
           {"held_out_bytes", held_out}}},
         {"machine",
@@ -197,7 +200,7 @@ int main(int argc, char** argv) {
         ("prompt", "what to continue",
          cxxopts::value<std::string>()->default_value("Recursion \\Re*cur\"sion\\, n. "))
         ("baseline", "NAME=BYTES of the compressed held-out part",
-         cxxopts::value<std::vector<std::string>>()->default_value({}))
+         cxxopts::value<std::vector<std::string>>())
         ("command", "how this was started, for the report",
          cxxopts::value<std::string>()->default_value("quickstart"))
         ("threads", "0: one per core", cxxopts::value<mor::Index>()->default_value("0"))

@@ -26,20 +26,21 @@ using Backend = mor::Cpu<float>;
     return tokens;
 }
 
-/// Continues the prompt and times the whole call.
+/// Continues the prompt; the time includes reading it.
 template <class A>
 void measure_generation(const mor::Model<A, Backend>& model, std::string_view prompt,
                         std::uint64_t seed, Result& result) {
+    constexpr mor::Index new_tokens = 300;
     mor::Context<Backend> context{model.backend()};
     const auto begin = std::chrono::steady_clock::now();
     auto generated = mor::generate(
         model, context, to_tokens(prompt),
-        {.max_new_tokens = 300,
+        {.max_new_tokens = new_tokens,
          .sampling = {.temperature = 0.7, .top_p = 0.95, .seed = seed}});
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
     result.generation = std::move(generated.tokens);
     result.generation_tokens_per_second =
-        static_cast<double>(result.generation.size()) / elapsed.count();
+        static_cast<double>(new_tokens) / elapsed.count();
 }
 
 /// Reads `passage` through an empty cache: its depths under causal routing, and what was stored.

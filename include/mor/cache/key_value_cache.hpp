@@ -36,6 +36,8 @@ public:
         }
     }
 
+    [[nodiscard]] Index num_layers() const { return std::ssize(tables_); }
+    [[nodiscard]] Index key_width() const { return key_width_; }
     [[nodiscard]] Index num_sequences() const { return std::ssize(lengths_); }
 
     /// Tokens of a sequence seen so far, active or not: the position of its next token.

@@ -31,12 +31,19 @@ struct HostSpace {
     static void deallocate(void* p) noexcept {
         ::operator delete(p, std::align_val_t{alignment});
     }
-    static void zero(void* p, std::size_t bytes) { std::memset(p, 0, bytes); }
+    // Empty views and vectors may have null addresses, which memset and memcpy do not allow.
+    static void zero(void* p, std::size_t bytes) {
+        if (bytes > 0) {
+            std::memset(p, 0, bytes);
+        }
+    }
     static void copy_from_host(void* destination, const void* source, std::size_t bytes) {
-        std::memcpy(destination, source, bytes);
+        if (bytes > 0) {
+            std::memcpy(destination, source, bytes);
+        }
     }
     static void copy_to_host(void* destination, const void* source, std::size_t bytes) {
-        std::memcpy(destination, source, bytes);
+        copy_from_host(destination, source, bytes);
     }
 };
 static_assert(MemorySpace<HostSpace>);

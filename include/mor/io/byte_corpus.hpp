@@ -28,8 +28,11 @@ public:
             for (auto entry = std::filesystem::recursive_directory_iterator(path, failure);
                  !failure && entry != std::filesystem::recursive_directory_iterator();
                  entry.increment(failure)) {
-                if (entry->is_regular_file(failure)) {
-                    paths.push_back(entry->path());
+                const auto type = entry->status(failure).type();
+                const bool leads_nowhere = type == std::filesystem::file_type::not_found;
+                if (type == std::filesystem::file_type::regular || leads_nowhere) {
+                    failure.clear();
+                    paths.push_back(entry->path());  // opening a link to nowhere says its name
                 }
             }
             check<IoError>(!failure, name_, ": cannot list the directory: ", failure.message());

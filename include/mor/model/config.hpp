@@ -44,9 +44,12 @@ struct ModelConfig {
 
 /// Throws ConfigError if a size is impossible or two contradict each other.
 inline void validate(const ModelConfig& config) {
+    static constexpr Index largest = Index{1} << 28;  // products of sizes then count memory without overflow
     const auto expect_positive = [](std::string_view name, Index value) {
         check<ConfigError>(value > 0, "mor::ModelConfig: ", name, " is ", value,
                            ", expected at least 1");
+        check<ConfigError>(value <= largest, "mor::ModelConfig: ", name, " is ", value,
+                           ", expected at most ", largest);
     };
     expect_positive("vocab_size", config.vocab_size);
     expect_positive("hidden_size", config.hidden_size);

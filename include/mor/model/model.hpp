@@ -52,6 +52,9 @@ public:
         for (Index layer = 0; layer < layout_.num_physical(); ++layer) {
             blocks_.emplace_back("model.layers." + std::to_string(layer) + ".", config_);
         }
+        for (Index step = 0; step < layout_.num_steps; ++step) {
+            static_cast<void>(schedule_.capacity(step, layout_.num_steps, 0));  // fails early
+        }
         initialize(seed);
     }
 
@@ -75,6 +78,11 @@ public:
         check<ShapeError>(std::ssize(batch.lengths) == cache.num_sequences(),
                           "mor::Model::extend: ", batch.lengths.size(),
                           " lengths for a cache of ", cache.num_sequences(), " sequences");
+        check<ShapeError>(cache.num_layers() == layout_.num_unrolled() &&
+                              cache.key_width() == config_.num_kv_heads * config_.head_dim,
+                          "mor::Model::extend: a cache of ", cache.num_layers(), " layers of width ",
+                          cache.key_width(), " for a model of ", layout_.num_unrolled(),
+                          " layers of width ", config_.num_kv_heads * config_.head_dim);
         context.arena().release({});
         std::vector<Index> starts;
         for (Index s = 0; s < cache.num_sequences(); ++s) {

@@ -72,10 +72,13 @@ public:
         std::vector<MatrixView<B>> scores;  // [steps], each [candidates, 1]
     };
 
-    /// Throws ConfigError if alpha or the threshold is out of range.
+    /// Throws ConfigError if an option is out of range.
     explicit ExpertChoice(const Options& options) : options_{options} {
         check<ConfigError>(options.alpha > 0, "mor::ExpertChoice: alpha is ", options.alpha,
                            ", expected a positive number");
+        check<ConfigError>(options.auxiliary_coefficient >= 0,
+                           "mor::ExpertChoice: auxiliary_coefficient is ",
+                           options.auxiliary_coefficient, ", expected 0 or more");
         check<ConfigError>(options.threshold > 0 && options.threshold < 1,
                            "mor::ExpertChoice: threshold is ", options.threshold,
                            ", expected a number between 0 and 1");

@@ -57,10 +57,14 @@ public:
         IndexView<B> best;     // [rows] index of the largest gate: the last step the row takes
     };
 
-    /// Throws ConfigError if alpha is not positive.
+    /// Throws ConfigError if an option is out of range.
     explicit TokenChoice(const Options& options) : options_{options} {
         check<ConfigError>(options.alpha > 0, "mor::TokenChoice: alpha is ", options.alpha,
                            ", expected a positive number");
+        check<ConfigError>(options.balancing_coefficient >= 0 && options.z_coefficient >= 0,
+                           "mor::TokenChoice: balancing_coefficient and z_coefficient are ",
+                           options.balancing_coefficient, " and ", options.z_coefficient,
+                           ", expected 0 or more");
     }
 
     /// A row with index e takes steps 0 ... e.

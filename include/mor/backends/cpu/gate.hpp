@@ -114,6 +114,9 @@ struct Kernel<op::BalancingLoss, Cpu<T>> {
     static double run(Context<Cpu<T>>& context, View<const T, 2> gate, View<const Index, 1> best,
                       double scale, View<T, 2> dgate) {
         using namespace cpu::detail;
+        if (gate.rows() == 0) {
+            return 0;
+        }
         const typename Arena<HostSpace>::Scope scope{context.arena()};
         const auto load = context.zero_vector(gate.columns());
         for (Index i = 0; i < best.size(); ++i) {

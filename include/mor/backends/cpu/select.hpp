@@ -66,11 +66,10 @@ template <class T>
 struct Kernel<op::SelectGreater, Cpu<T>> {
     static Index run(Context<Cpu<T>>& /*context*/, View<const T, 1> scores, double bound,
                      View<Index, 1> kept) {
-        const T threshold = static_cast<T>(bound);
         Index count = 0;
         for (Index i = 0; i < scores.size(); ++i) {
             kept[count] = i;
-            count += scores[i] > threshold ? 1 : 0;
+            count += static_cast<double>(scores[i]) > bound ? 1 : 0;
         }
         return count;
     }

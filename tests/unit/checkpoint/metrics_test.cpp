@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <mor/backends/cpu/cpu.hpp>
+#include <mor/checkpoint/metrics.hpp>
+
+#include <doctest/doctest.h>
+#include <unit/checkpoint/file_size_limit.hpp>
+#include <unit/io/temp_directory.hpp>
+#include <unit/train/token_text.hpp>
+
+#include <fstream>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace mor::test;
+using mor::Index;
+using mor::IoError;
+
+std::vector<nlohmann::json> lines_of(const std::filesystem::path& path) {
+    std::vector<nlohmann::json> lines;
+    std::ifstream in{path};
+    for (std::string line; std::getline(in, line);) {
+        lines.push_back(nlohmann::json::parse(line));
+    }
+    return lines;
+}
+
+}  // namespace
+
+TEST_CASE("each update is a line of JSON, on disk at once") {
+    using A = mor::MoRToken<>;
+    const TempDirectory directory;
+    const auto path = directory / "metrics.jsonl";
+    mor::Cpu<double> cpu{{.threads = 1}};
+    mor::Model<A, mor::Cpu<double>> model{cpu, small_config<A>(), small_options<A>(), 3};
+    const auto text = random_text(200);
+    mor::Trainer trainer{model, text, text.all(), {.batch = 2, .sequence = 10}};
+    mor::MetricsFile metrics{path};
+    for (std::size_t step = 1; step <= 3; ++step) {
+        const auto report = trainer.step();
+        metrics.write(report);
+        const auto lines = lines_of(path);
+        REQUIRE(lines.size() == step);
+        const auto& line = lines.back();
+        CHECK(line.at("step") == step);
+        CHECK(line.at("loss") == report.loss);
+        CHECK(line.at("gradient_norm") == report.gradient_norm);
+        CHECK(line.at("learning_rate") == report.learning_rate);
+        CHECK(line.at("tokens") == 20);
+        CHECK(line.at("flops") == report.flops);
+        CHECK(line.at("seconds") == report.seconds);
+        CHECK(line.at("balancing") == report.losses.at(0).value);
+        CHECK(line.at("router_z") == report.losses.at(1).value);
+        CHECK(line.at("active_share") == report.active_share);
+        CHECK(line.size() == 10);
+    }
+
+    SUBCASE("and a second program appends") {
+        mor::MetricsFile again{path};
+        again.write({.step = 4});
+        CHECK(lines_of(path).size() == 4);
+        CHECK_FALSE(lines_of(path).back().contains("active_share"));
+    }
+}
+
+TEST_CASE("a file that cannot be opened or written is named") {
+    const TempDirectory directory;
+    const auto lost = (directory / "no/metrics.jsonl").string();
+    CHECK(message_of<IoError>([&] { mor::MetricsFile{lost}; }) ==
+          lost + ": cannot be opened for writing");
+    const auto path = (directory / "metrics.jsonl").string();
+    mor::MetricsFile metrics{path};
+    const FileSizeLimit limit{10};
+    CHECK(message_of<IoError>([&] { metrics.write({.step = 1}); }) == path + ": cannot be written");
+}
