@@ -63,8 +63,8 @@ int main(int argc, char** argv) try {
         cpu, {.hidden_size = 64, .intermediate_size = 192}, {.router = {.threshold = 0.5}}};
     const mor::io::ByteCorpus text{argv[1]};
     const mor::DataSplit data = mor::split(text, text.size() / 10, 128);
-    mor::Trainer trainer{model, text, data.training,
-                         {.steps = std::atoll(argv[2]), .sequence = 128}};
+    mor::Trainer trainer{
+        model, text, data.training, {.steps = std::atoll(argv[2]), .sequence = 128}};
     trainer.run([](const mor::StepReport& report) {
         std::printf("step %3lld  loss %.3f  active", static_cast<long long>(report.step),
                     report.loss);

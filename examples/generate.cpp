@@ -27,13 +27,13 @@ int main(int argc, char** argv) try {
     std::visit(
         [&](const auto& model) {
             mor::Context<mor::Cpu<float>> context{cpu};
-            const auto result = mor::generate(
-                model, context, prompt,
-                {.max_new_tokens = 400, .sampling = {.temperature = 0.8, .top_p = 0.95},
-                 .on_token = [](const mor::GeneratedToken& token) {
-                     std::putchar(token.token);
-                     return true;
-                 }});
+            const auto result = mor::generate(model, context, prompt,
+                                              {.max_new_tokens = 400,
+                                               .sampling = {.temperature = 0.8, .top_p = 0.95},
+                                               .on_token = [](const mor::GeneratedToken& token) {
+                                                   std::putchar(token.token);
+                                                   return true;
+                                               }});
             std::printf("\n\n%zu tokens, %lld bytes of keys and values\n", result.tokens.size(),
                         static_cast<long long>(result.cache_bytes));
         },

@@ -14,13 +14,16 @@ struct MyMoR : mor::DefaultArchitecture {  // Middle-Cycle, recursion-wise cache
 int main(int argc, char** argv) try {
     mor::Cpu<float> cpu;
     mor::Model<MyMoR, mor::Cpu<float>> model{
-        cpu, {.hidden_size = 64, .intermediate_size = 192, .num_layers = 8},
+        cpu,
+        {.hidden_size = 64, .intermediate_size = 192, .num_layers = 8},
         {.sharing = {.num_recursions = 3}}};
     const mor::io::ByteCorpus text{argc > 1 ? argv[1] : "LICENSE"};
     const mor::DataSplit data = mor::split(text, text.size() / 10, 128);
     mor::Trainer trainer{model, text, data.training, {.steps = 300, .sequence = 128}};
     trainer.run([](const mor::StepReport& report) {
-        if (report.step % 100 == 0) { std::printf("step %d  loss %.2f\n", int(report.step), report.loss); }
+        if (report.step % 100 == 0) {
+            std::printf("step %d  loss %.2f\n", int(report.step), report.loss);
+        }
         return true;
     });
     mor::Context<mor::Cpu<float>> context{cpu};

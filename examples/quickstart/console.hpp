@@ -6,12 +6,11 @@
 
 #include <mor/mor.hpp>
 
-#include <unistd.h>
-
 #include <array>
 #include <chrono>
 #include <cstdio>
 #include <string>
+#include <unistd.h>
 
 namespace quickstart {
 

@@ -6,7 +6,6 @@
 #include "console.hpp"
 #include "measure.hpp"
 #include "result.hpp"
-
 #include <mor/checkpoint.hpp>
 #include <mor/mor.hpp>
 
@@ -28,7 +27,7 @@ struct Setting {
     std::filesystem::path output;
     std::string prompt;
     std::uint64_t seed = 1;
-    mor::Index batch = 8;
+    mor::Index batch = 4;  // small: at this budget many updates beat large ones
     mor::Index sequence = 256;
     double learning_rate = 3e-3;
 };
@@ -68,8 +67,8 @@ public:
     /// Trains for as many updates as the budget allows and measures the model. Saves it below the
     /// output directory; after Ctrl-C what it saves is a checkpoint that can be resumed.
     [[nodiscard]] Result train(const Setting& setting, double flops, const Speed& speed) const {
-        const auto steps = std::max<mor::Index>(
-            10, static_cast<mor::Index>(flops / speed.flops_per_step));
+        const auto steps =
+            std::max<mor::Index>(10, static_cast<mor::Index>(flops / speed.flops_per_step));
         mor::Model<A, Backend> model{setting.backend, config_, options_, setting.seed};
         mor::Trainer trainer{model, setting.corpus, setting.data.training,
                              trainer_options(setting, steps)};
@@ -140,9 +139,9 @@ private:
         }
         if (crosses(10)) {
             mor::Context<Backend> context{setting.backend};
-            const auto sample = mor::evaluate(
-                model, context, setting.corpus, setting.data.held_out,
-                {.batch = 8, .sequence = setting.sequence, .max_windows = 16});
+            const auto sample =
+                mor::evaluate(model, context, setting.corpus, setting.data.held_out,
+                              {.batch = 8, .sequence = setting.sequence, .max_windows = 16});
             result.held_out_curve.push_back(
                 {{"flops", result.training_flops}, {"bits_per_byte", sample.bits_per_token()}});
         }

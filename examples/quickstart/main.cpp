@@ -3,7 +3,6 @@
 // Trains vanilla, recursive and Mixture-of-Recursions byte models on the same text with the same
 // number of floating-point operations, and compares what comes out.
 #include "contender.hpp"
-
 #include <mor/checkpoint.hpp>
 #include <mor/mor.hpp>
 
@@ -42,15 +41,16 @@ auto make_contenders(const mor::ModelConfig& sizes) {
     const double auxiliary = 0.01;
     return std::tuple{
         Contender<mor::Vanilla>{"Vanilla", "every layer has weights of its own", sizes, {}},
-        Contender<mor::Vanilla>{"Vanilla, few weights",
-                                "as many weights as MoR, half the layers", small, {}},
-        Contender<mor::Recursive<>>{"Recursive", "Middle-Cycle, every token takes all 3 steps",
-                                    sizes, {}},
+        Contender<mor::Vanilla>{
+            "Vanilla, few weights", "as many weights as MoR, half the layers", small, {}},
+        Contender<mor::Recursive<>>{
+            "Recursive", "Middle-Cycle, every token takes all 3 steps", sizes, {}},
         Contender<mor::MoRExpert<>>{"MoR expert-choice",
-                                    "Middle-Cycle, each step picks its best tokens", sizes,
+                                    "Middle-Cycle, each step picks its best tokens",
+                                    sizes,
                                     {.router = {.auxiliary_coefficient = auxiliary}}},
-        Contender<mor::MoRToken<>>{"MoR token-choice",
-                                   "Middle-Cycle, each token picks its depth", sizes, {}}};
+        Contender<mor::MoRToken<>>{
+            "MoR token-choice", "Middle-Cycle, each token picks its depth", sizes, {}}};
 }
 
 void print_table(const std::vector<Result>& results, const std::vector<Baseline>& baselines) {
@@ -65,9 +65,9 @@ void print_table(const std::vector<Result>& results, const std::vector<Baseline>
             share = text.data();
         }
         std::printf("%-22s %10lld %9.2e %9.3f %10.0f %10.0f %9.0f %17s\n", r.name.c_str(),
-                    static_cast<long long>(r.unique_parameters), r.training_flops,
-                    r.bits_per_byte, r.training_tokens / r.training_seconds,
-                    r.generation_tokens_per_second, r.cache_bytes_per_token, share.c_str());
+                    static_cast<long long>(r.unique_parameters), r.training_flops, r.bits_per_byte,
+                    r.training_tokens / r.training_seconds, r.generation_tokens_per_second,
+                    r.cache_bytes_per_token, share.c_str());
         if (r.bits_per_byte_look_ahead) {
             std::printf("%-22s %30.3f  with training's top-k, which looks ahead\n", "",
                         *r.bits_per_byte_look_ahead);
@@ -76,8 +76,9 @@ void print_table(const std::vector<Result>& results, const std::vector<Baseline>
     for (const Baseline& baseline : baselines) {
         std::printf("%-22s %30.3f\n", baseline.name.c_str(), baseline.bits_per_byte);
     }
-    std::printf("\nbits/byte: on held-out text, causal routing. KV bytes: a token, all layers.\n"
-                "KV share: of the recursion's layers, measured (formula (Nr+1)/(2Nr)).\n");
+    std::printf(
+        "\nbits/byte: on held-out text, causal routing. KV bytes: a token, all layers.\n"
+        "KV share: of the recursion's layers, measured (formula (Nr+1)/(2Nr)).\n");
 }
 
 std::string today() {
@@ -119,7 +120,7 @@ int run(const cxxopts::ParseResult& arguments) {
                 corpus.name().c_str(), static_cast<double>(corpus.size()) / 1e6,
                 static_cast<long long>(held_out), static_cast<long long>(backend.threads()));
 
-    const auto contenders = make_contenders({.max_positions = 1'024});
+    const auto contenders = make_contenders({.max_positions = 1'024, .initializer_range = 0.06});
     // Equal operations for all, so that together they take the asked time: a sixth of it goes to
     // measuring them afterwards.
     const double seconds = 60 * arguments["minutes"].as<double>() * 5 / 6;
@@ -153,24 +154,23 @@ int run(const cxxopts::ParseResult& arguments) {
     }
 
     const std::string text_name = std::filesystem::path{corpus.name()}.filename().string();
-    nlohmann::ordered_json report{
-        {"title", "Mixture-of-Recursions on " + text_name},
-        {"corpus",
-         {{"name", text_name},
-          {"training_bytes", setting.data.training.size()},
-          {"held_out_bytes", held_out}}},
-        {"machine",
-         {{"processor", processor()},
-          {"threads", backend.threads()},
-          {"compiler", MOR_QUICKSTART_COMPILER},
-          {"flags", MOR_QUICKSTART_FLAGS},
-          {"command", arguments["command"].as<std::string>()},
-          {"seed", setting.seed},
-          {"date", today()}}},
-        {"minutes", arguments["minutes"].as<double>()},
-        {"num_recursions", mor::RecursionOptions{}.num_recursions},
-        {"baselines", nlohmann::json::array()},
-        {"models", nlohmann::json::array()}};
+    nlohmann::ordered_json report{{"title", "Mixture-of-Recursions on " + text_name},
+                                  {"corpus",
+                                   {{"name", text_name},
+                                    {"training_bytes", setting.data.training.size()},
+                                    {"held_out_bytes", held_out}}},
+                                  {"machine",
+                                   {{"processor", processor()},
+                                    {"threads", backend.threads()},
+                                    {"compiler", MOR_QUICKSTART_COMPILER},
+                                    {"flags", MOR_QUICKSTART_FLAGS},
+                                    {"command", arguments["command"].as<std::string>()},
+                                    {"seed", setting.seed},
+                                    {"date", today()}}},
+                                  {"minutes", arguments["minutes"].as<double>()},
+                                  {"num_recursions", mor::RecursionOptions{}.num_recursions},
+                                  {"baselines", nlohmann::json::array()},
+                                  {"models", nlohmann::json::array()}};
     for (const Baseline& baseline : baselines) {
         report["baselines"].push_back(nlohmann::ordered_json{
             {"name", baseline.name}, {"bits_per_byte", baseline.bits_per_byte}});
@@ -179,9 +179,9 @@ int run(const cxxopts::ParseResult& arguments) {
         report["models"].push_back(nlohmann::ordered_json(to_json(result)));
     }
     const std::string text = report.dump(1) + "\n";
-    mor::io::write_file_atomically(
-        setting.output / "report.json",
-        [&](mor::io::FileWriter& file) { file.write(text.data(), text.size()); });
+    mor::io::write_file_atomically(setting.output / "report.json", [&](mor::io::FileWriter& file) {
+        file.write(text.data(), text.size());
+    });
     return 0;
 }
 
@@ -189,24 +189,22 @@ int run(const cxxopts::ParseResult& arguments) {
 
 int main(int argc, char** argv) {
     cxxopts::Options options{"quickstart", "Trains and compares small recursive language models."};
-    options.add_options()
-        ("text", "a text file, or a directory of them", cxxopts::value<std::string>())
-        ("minutes", "how long everything may take",
-         cxxopts::value<double>()->default_value("10"))
-        ("output", "directory for models and report.json",
-         cxxopts::value<std::string>()->default_value("quickstart"))
-        ("held-out", "bytes at the end kept for evaluation",
-         cxxopts::value<mor::Index>()->default_value("262144"))
-        ("prompt", "what to continue",
-         cxxopts::value<std::string>()->default_value("Recursion \\Re*cur\"sion\\, n. "))
-        ("baseline", "NAME=BYTES of the compressed held-out part",
-         cxxopts::value<std::vector<std::string>>())
-        ("command", "how this was started, for the report",
-         cxxopts::value<std::string>()->default_value("quickstart"))
-        ("threads", "0: one per core", cxxopts::value<mor::Index>()->default_value("0"))
-        ("seed", "of weights, data order and sampling",
-         cxxopts::value<std::uint64_t>()->default_value("1"))
-        ("help", "this text");
+    options.add_options()("text", "a text file, or a directory of them",
+                          cxxopts::value<std::string>())(
+        "minutes", "how long everything may take", cxxopts::value<double>()->default_value("10"))(
+        "output", "directory for models and report.json",
+        cxxopts::value<std::string>()->default_value("quickstart"))(
+        "held-out", "bytes at the end kept for evaluation",
+        cxxopts::value<mor::Index>()->default_value("262144"))(
+        "prompt", "what to continue",
+        cxxopts::value<std::string>()->default_value("Recursion \\Re*cur\"sion\\, n. "))(
+        "baseline", "NAME=BYTES of the compressed held-out part",
+        cxxopts::value<std::vector<std::string>>())(
+        "command", "how this was started, for the report",
+        cxxopts::value<std::string>()->default_value("quickstart"))(
+        "threads", "0: one per core", cxxopts::value<mor::Index>()->default_value("0"))(
+        "seed", "of weights, data order and sampling",
+        cxxopts::value<std::uint64_t>()->default_value("1"))("help", "this text");
     try {
         const auto arguments = options.parse(argc, argv);
         if (arguments.count("help") != 0 || arguments.count("text") == 0) {

@@ -4,7 +4,6 @@
 #pragma once
 
 #include "result.hpp"
-
 #include <mor/checkpoint.hpp>
 #include <mor/mor.hpp>
 
@@ -33,20 +32,18 @@ void measure_generation(const mor::Model<A, Backend>& model, std::string_view pr
     constexpr mor::Index new_tokens = 300;
     mor::Context<Backend> context{model.backend()};
     const auto begin = std::chrono::steady_clock::now();
-    auto generated = mor::generate(
-        model, context, to_tokens(prompt),
-        {.max_new_tokens = new_tokens,
-         .sampling = {.temperature = 0.7, .top_p = 0.95, .seed = seed}});
+    auto generated = mor::generate(model, context, to_tokens(prompt),
+                                   {.max_new_tokens = new_tokens,
+                                    .sampling = {.temperature = 0.7, .top_p = 0.95, .seed = seed}});
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
     result.generation = std::move(generated.tokens);
-    result.generation_tokens_per_second =
-        static_cast<double>(new_tokens) / elapsed.count();
+    result.generation_tokens_per_second = static_cast<double>(new_tokens) / elapsed.count();
 }
 
 /// Reads `passage` through an empty cache: its depths under causal routing, and what was stored.
 template <class A>
-void measure_passage(const mor::Model<A, Backend>& model,
-                     const std::vector<mor::TokenId>& passage, Result& result) {
+void measure_passage(const mor::Model<A, Backend>& model, const std::vector<mor::TokenId>& passage,
+                     Result& result) {
     mor::Context<Backend> context{model.backend()};
     auto cache = model.make_cache(1);
     mor::Trace<A, Backend> trace;
@@ -80,16 +77,14 @@ inline void measure_scores(const mor::Model<mor::MoRExpert<>, Backend>& model,
     constexpr mor::Index bins = 40;
     mor::Context<Backend> context{model.backend()};
     mor::Trace<mor::MoRExpert<>, Backend> trace;
-    model.forward(context, {batch.tokens, batch.lengths},
-                  {.decision = mor::Decision::look_ahead}, trace);
+    model.forward(context, {batch.tokens, batch.lengths}, {.decision = mor::Decision::look_ahead},
+                  trace);
     for (const auto& step : trace.steps) {
-        const auto scores =
-            trace.router.scores[static_cast<std::size_t>(step.view.step)].flat();
+        const auto scores = trace.router.scores[static_cast<std::size_t>(step.view.step)].flat();
         if (step.kept.size() == scores.size()) {
             continue;
         }
-        const auto [low, high] =
-            std::minmax_element(scores.data(), scores.data() + scores.size());
+        const auto [low, high] = std::minmax_element(scores.data(), scores.data() + scores.size());
         const double first = *low;
         const double width = std::max(1e-6, (static_cast<double>(*high) - first) / bins);
         ScoreHistogram histogram{.step = step.view.step,
@@ -103,7 +98,8 @@ inline void measure_scores(const mor::Model<mor::MoRExpert<>, Backend>& model,
         for (mor::Index i = 0; i < scores.size(); ++i) {
             const bool selected = next < step.kept.size() && step.kept[next] == i;
             next += selected ? 1 : 0;
-            const auto bin = static_cast<mor::Index>((static_cast<double>(scores[i]) - first) / width);
+            const auto bin =
+                static_cast<mor::Index>((static_cast<double>(scores[i]) - first) / width);
             auto& counts = selected ? histogram.selected : histogram.unselected;
             ++counts[static_cast<std::size_t>(std::clamp<mor::Index>(bin, 0, bins - 1))];
         }

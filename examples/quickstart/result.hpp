@@ -29,12 +29,12 @@ struct Result {
     double training_flops = 0;
     double training_tokens = 0;
     double training_seconds = 0;
-    double bits_per_byte = 0;                            // held out, causal routing
+    double bits_per_byte = 0;                             // held out, causal routing
     std::optional<double> bits_per_byte_look_ahead = {};  // with training's top-k
     double generation_tokens_per_second = 0;
     double cache_bytes_per_token = 0;
-    double recursion_cache_share = 1;           // of the recursion's layers, against every token
-    std::optional<double> formula_share = {};   // (Nr + 1) / (2 Nr)
+    double recursion_cache_share = 1;          // of the recursion's layers, against every token
+    std::optional<double> formula_share = {};  // (Nr + 1) / (2 Nr)
     nlohmann::json curve = nlohmann::json::array();
     nlohmann::json held_out_curve = nlohmann::json::array();
     nlohmann::json active_share = nlohmann::json::array();

@@ -14,10 +14,11 @@ import sys
 import tempfile
 import time
 
-STEPS = 60
+STEPS = 120
 ROUNDS = 4
 KILLS_A_ROUND = 4
 LONGEST_DELAY = 0.02  # seconds after the line that was waited for
+LONGEST_WAIT = 8  # steps
 
 
 def fail(message):
@@ -97,7 +98,7 @@ def main():
             run = Run(program, text, root / f"killed-{number}")
             run.checkpoints.mkdir(parents=True)
             for kill in range(KILLS_A_ROUND):
-                begin, last = run.kill(moments.randint(1, STEPS // (2 * KILLS_A_ROUND)),
+                begin, last = run.kill(moments.randint(1, LONGEST_WAIT),
                                        saving=kill % 2 == 1,
                                        delay=moments.uniform(0, LONGEST_DELAY))
                 left = [path.name for path in run.checkpoints.iterdir() if "." in path.name]

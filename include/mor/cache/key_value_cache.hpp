@@ -28,8 +28,8 @@ public:
     /// Empty tables for `num_layers` unrolled layers; key_width = kv_heads * head_dim.
     KeyValueCache(Index num_layers, Index num_sequences, Index key_width)
         : key_width_{key_width}, lengths_(static_cast<std::size_t>(num_sequences), 0) {
-        check<ShapeError>(num_sequences > 0, "mor::KeyValueCache: num_sequences is ",
-                          num_sequences, ", expected at least 1");
+        check<ShapeError>(num_sequences > 0, "mor::KeyValueCache: num_sequences is ", num_sequences,
+                          ", expected at least 1");
         tables_.resize(static_cast<std::size_t>(num_layers));
         for (Table& table : tables_) {
             table.positions.resize(lengths_.size());

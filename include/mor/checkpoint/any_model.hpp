@@ -51,7 +51,8 @@ private:
     static bool matches(const nlohmann::json& names) {
         bool all = true;
         for (const auto& [slot, name] : slot_names<One, B>()) {
-            all = all && names.is_object() && names.value(std::string{slot}, nlohmann::json{}) == name;
+            all = all && names.is_object() &&
+                  names.value(std::string{slot}, nlohmann::json{}) == name;
         }
         return all;
     }

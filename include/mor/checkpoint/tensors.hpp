@@ -33,8 +33,8 @@ public:
     void write(const std::filesystem::path& path) const {
         std::vector<io::TensorToWrite> tensors;
         for (std::size_t i = 0; i < names_.size(); ++i) {
-            tensors.push_back(
-                {names_[i], io::dtype_of<Element>, shapes_[i], std::as_bytes(std::span{values_[i]})});
+            tensors.push_back({names_[i], io::dtype_of<Element>, shapes_[i],
+                               std::as_bytes(std::span{values_[i]})});
         }
         io::write_safetensors(path, tensors);
     }
@@ -51,8 +51,7 @@ class TensorReader {
     using Element = typename B::Element;
 
 public:
-    explicit TensorReader(const std::filesystem::path& path)
-        : path_{path.string()}, file_{path} {
+    explicit TensorReader(const std::filesystem::path& path) : path_{path.string()}, file_{path} {
         for (const auto& [name, info] : file_.tensors()) {
             unread_.push_back(name);
         }

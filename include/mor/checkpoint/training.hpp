@@ -44,6 +44,17 @@ inline void check_same(const nlohmann::json& saved, const nlohmann::json& ours,
     }
 }
 
+/// What must be the same for a run to continue bit for bit, besides the model's description.
+template <class A, Backend B, TokenStream D>
+[[nodiscard]] nlohmann::ordered_json describe_run(const Trainer<A, B, D>& trainer) {
+    return {{"element", io::to_string(io::dtype_of<typename B::Element>)},
+            {"data",
+             {{"tokens", trainer.data().size()},
+              {"first", trainer.range().first},
+              {"last", trainer.range().last}}},
+            {"options", io::to_json(trainer.options())}};
+}
+
 }  // namespace detail
 
 /// Writes the run to `directory`, atomically. Throws IoError naming the file and the cause.
@@ -57,18 +68,18 @@ void save_training(Trainer<A, B, D>& trainer, const std::filesystem::path& direc
             tensors.add("v." + moments.name, {moments.v.size()}, moments.v.view());
         }
         tensors.write(staging / detail::optimizer_file);
-        nlohmann::ordered_json json;
+        nlohmann::ordered_json json = detail::describe_run(trainer);
         json["completed_steps"] = trainer.completed_steps();
-        json["options"] = io::to_json(trainer.options());
         const std::string text = json.dump(2) + "\n";
-        io::write_file_atomically(
-            staging / detail::training_file,
-            [&](io::FileWriter& file) { file.write(text.data(), text.size()); });
+        io::write_file_atomically(staging / detail::training_file, [&](io::FileWriter& file) {
+            file.write(text.data(), text.size());
+        });
     });
 }
 
-/// Restores a run saved with the same architecture, sizes and options into a fresh trainer, which
-/// then continues bit for bit. Throws IoError or ConfigError naming the file and what differs.
+/// Restores a run saved with the same architecture, sizes, options, element type and data range
+/// into a fresh trainer, which then continues bit for bit on as many threads. Throws IoError or
+/// ConfigError naming the file and what differs; the trainer must not be used after that.
 template <class A, Backend B, TokenStream D>
 void resume_training(Trainer<A, B, D>& trainer, const std::filesystem::path& directory) {
     const std::filesystem::path config_path = directory / detail::config_file;
@@ -79,20 +90,27 @@ void resume_training(Trainer<A, B, D>& trainer, const std::filesystem::path& dir
     const std::filesystem::path path = directory / detail::training_file;
     const std::string file = path.string();
     const nlohmann::json json = io::parse_json_file(path);
-    detail::check_known_keys(json, file, {"completed_steps", "options"});
-    const nlohmann::json options = io::to_json(trainer.options());
-    const nlohmann::json& saved = detail::section(json, "options", file);
-    check<ConfigError>(saved.is_object(), file, ": options: expected an object");
-    detail::check_same(saved, options, file + ": options.");
+    detail::check_known_keys(json, file, {"completed_steps", "element", "data", "options"});
+    const nlohmann::json run = detail::describe_run(trainer);
+    for (const auto& [key, value] : run.items()) {
+        const nlohmann::json& saved = detail::section(json, key, file);
+        if (value.is_object() && saved.is_object()) {
+            detail::check_same(saved, value, file + ": " + key + ".");
+        } else {
+            check<ConfigError>(saved == value, file, ": ", key, " is ", saved.dump(),
+                               ", this run has ", value.dump());
+        }
+    }
     const nlohmann::json& completed = detail::section(json, "completed_steps", file);
-    check<ConfigError>(completed.is_number_unsigned() &&
-                           std::cmp_less_equal(completed.get<std::uint64_t>(),
-                                               trainer.options().steps),
-                       file, ": completed_steps is ", completed.dump(),
-                       ", expected a number up to ", trainer.options().steps);
+    check<ConfigError>(
+        completed.is_number_unsigned() &&
+            std::cmp_less_equal(completed.get<std::uint64_t>(), trainer.options().steps),
+        file, ": completed_steps is ", completed.dump(), ", expected a number up to ",
+        trainer.options().steps);
 
-    detail::read_weights(trainer.model(), directory);
+    // Opened first: most damage to it shows before the trainer is changed.
     detail::TensorReader<B> tensors{directory / detail::optimizer_file};
+    detail::read_weights(trainer.model(), directory);
     for (auto& moments : trainer.optimizer().moments()) {
         tensors.read("m." + moments.name, {moments.m.size()}, moments.m.view());
         tensors.read("v." + moments.name, {moments.v.size()}, moments.v.view());
@@ -133,18 +151,16 @@ namespace detail {
 /// Throws ConfigError if `keep` is less than 1 or `root` holds a checkpoint with more steps, which
 /// belongs to another run; IoError naming the file and the cause. Older checkpoints then stay.
 template <class A, Backend B, TokenStream D>
-void save_checkpoint(Trainer<A, B, D>& trainer, const std::filesystem::path& root,
-                     Index keep = 2) {
+void save_checkpoint(Trainer<A, B, D>& trainer, const std::filesystem::path& root, Index keep = 2) {
     check<ConfigError>(keep >= 1, "mor::save_checkpoint: keep is ", keep, ", expected at least 1");
     std::error_code error;
     std::filesystem::create_directories(root, error);
     check<IoError>(!error, root.string(), ": cannot be created: ", error.message());
     auto checkpoints = detail::list_checkpoints(root);
-    check<ConfigError>(
-        checkpoints.empty() || checkpoints.back().first <= trainer.completed_steps(), root.string(),
-        ": holds a checkpoint of step ", checkpoints.empty() ? 0 : checkpoints.back().first,
-        ", this run is at step ", trainer.completed_steps(),
-        "; resume from it or save to another directory");
+    check<ConfigError>(checkpoints.empty() || checkpoints.back().first <= trainer.completed_steps(),
+                       root.string(), ": holds a checkpoint of step ",
+                       checkpoints.empty() ? 0 : checkpoints.back().first, ", this run is at step ",
+                       trainer.completed_steps(), "; resume from it or save to another directory");
     save_training(trainer, root / (std::string{detail::checkpoint_prefix} +
                                    std::to_string(trainer.completed_steps())));
     checkpoints = detail::list_checkpoints(root);

@@ -54,9 +54,9 @@ void visit_fields(T& object, Visitor&& visitor) {
         }
         return row.back();
     };
-    const auto nearest = std::min_element(
-        candidates.begin(), candidates.end(),
-        [&](const auto& a, const auto& b) { return distance(a) < distance(b); });
+    const auto nearest =
+        std::min_element(candidates.begin(), candidates.end(),
+                         [&](const auto& a, const auto& b) { return distance(a) < distance(b); });
     return nearest == candidates.end() ? std::string{} : *nearest;
 }
 

@@ -28,9 +28,7 @@ struct HostSpace {
     static void* allocate(std::size_t bytes) {
         return ::operator new(bytes, std::align_val_t{alignment});
     }
-    static void deallocate(void* p) noexcept {
-        ::operator delete(p, std::align_val_t{alignment});
-    }
+    static void deallocate(void* p) noexcept { ::operator delete(p, std::align_val_t{alignment}); }
     // Empty views and vectors may have null addresses, which memset and memcpy do not allow.
     static void zero(void* p, std::size_t bytes) {
         if (bytes > 0) {

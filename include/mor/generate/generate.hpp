@@ -32,8 +32,8 @@ struct Generated {
 };
 
 /// Continues a prompt of at least one token until max_new_tokens, the model's max_positions, or
-/// the callback says stop. Throws ConfigError if the prompt is empty or an option is out of range, and
-/// ShapeError if the prompt does not fit the model.
+/// the callback says stop. Throws ConfigError if the prompt is empty or an option is out of range,
+/// and ShapeError if the prompt does not fit the model.
 template <class A, Backend B>
 [[nodiscard]] Generated generate(const Model<A, B>& model, Context<B>& context,
                                  std::span<const TokenId> prompt, const GenerateOptions& options) {

@@ -21,7 +21,7 @@ namespace mor {
 struct SamplingOptions {
     double temperature = 1.0;  // 0: always the likeliest token
     Index top_k = 0;           // 0: all tokens
-    double top_p = 1.0;        // the smallest set of likeliest tokens with at least this probability
+    double top_p = 1.0;  // the smallest set of likeliest tokens with at least this probability
     std::uint64_t seed = 0;
 };
 

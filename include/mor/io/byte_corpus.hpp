@@ -53,8 +53,8 @@ public:
 
     /// Reads out.size() bytes from `offset` on. Throws ShapeError beyond the end.
     void read(Index offset, std::span<TokenId> out) const {
-        check<ShapeError>(offset >= 0 && offset <= size_ - std::ssize(out), name_, ": ",
-                          out.size(), " bytes from ", offset, " on, of ", size_);
+        check<ShapeError>(offset >= 0 && offset <= size_ - std::ssize(out), name_, ": ", out.size(),
+                          " bytes from ", offset, " on, of ", size_);
         auto file = static_cast<std::size_t>(
             std::upper_bound(begins_.begin(), begins_.end(), offset) - begins_.begin() - 1);
         std::size_t written = 0;

@@ -22,7 +22,8 @@ public:
         std::vector<Element> sine;
         for (Index position = 0; position < positions; ++position) {
             for (Index i = 0; i < head_dim / 2; ++i) {
-                const double exponent = 2.0 * static_cast<double>(i) / static_cast<double>(head_dim);
+                const double exponent =
+                    2.0 * static_cast<double>(i) / static_cast<double>(head_dim);
                 const double angle = static_cast<double>(position) * std::pow(theta, -exponent);
                 cosine.push_back(static_cast<Element>(std::cos(angle)));
                 sine.push_back(static_cast<Element>(std::sin(angle)));

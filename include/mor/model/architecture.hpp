@@ -76,9 +76,12 @@ consteval bool explain_architecture() {
                       "mor: Router needs 'Index select(Context<B>&, const StepView<B>&) const'; "
                       "a learned one needs Weights<B>, Record<B>, select and backward. "
                       "See docs/concepts.md#routerpolicy");
-        static_assert(requires { { Router::name } -> std::convertible_to<std::string_view>; },
-                      "mor: Router needs 'static constexpr std::string_view name'. "
-                      "See docs/concepts.md#routerpolicy");
+        static_assert(
+            requires {
+                { Router::name } -> std::convertible_to<std::string_view>;
+            },
+            "mor: Router needs 'static constexpr std::string_view name'. "
+            "See docs/concepts.md#routerpolicy");
         static_assert(SchedulePolicy<typename A::Schedule>,
                       "mor: Schedule needs a static 'name', an aggregate 'Options', a constructor "
                       "(const Options&) and 'double capacity(Index step, Index num_steps, Index "

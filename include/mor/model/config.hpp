@@ -44,7 +44,8 @@ struct ModelConfig {
 
 /// Throws ConfigError if a size is impossible or two contradict each other.
 inline void validate(const ModelConfig& config) {
-    static constexpr Index largest = Index{1} << 28;  // products of sizes then count memory without overflow
+    static constexpr Index largest = Index{1}
+                                     << 28;  // products of sizes then count memory without overflow
     const auto expect_positive = [](std::string_view name, Index value) {
         check<ConfigError>(value > 0, "mor::ModelConfig: ", name, " is ", value,
                            ", expected at least 1");
@@ -59,13 +60,13 @@ inline void validate(const ModelConfig& config) {
     expect_positive("num_kv_heads", config.num_kv_heads);
     expect_positive("head_dim", config.head_dim);
     expect_positive("max_positions", config.max_positions);
-    check<ConfigError>(config.num_heads % config.num_kv_heads == 0,
-                       "mor::ModelConfig: num_heads ", config.num_heads,
-                       " is not a multiple of num_kv_heads ", config.num_kv_heads);
+    check<ConfigError>(config.num_heads % config.num_kv_heads == 0, "mor::ModelConfig: num_heads ",
+                       config.num_heads, " is not a multiple of num_kv_heads ",
+                       config.num_kv_heads);
     check<ConfigError>(config.head_dim % 2 == 0, "mor::ModelConfig: head_dim is ", config.head_dim,
                        ", expected an even number (rotary embedding turns pairs)");
-    check<ConfigError>(config.rope_theta > 0, "mor::ModelConfig: rope_theta is ",
-                       config.rope_theta, ", expected a positive number");
+    check<ConfigError>(config.rope_theta > 0, "mor::ModelConfig: rope_theta is ", config.rope_theta,
+                       ", expected a positive number");
     check<ConfigError>(config.rms_norm_epsilon > 0, "mor::ModelConfig: rms_norm_epsilon is ",
                        config.rms_norm_epsilon, ", expected a positive number");
     check<ConfigError>(config.initializer_range >= 0, "mor::ModelConfig: initializer_range is ",

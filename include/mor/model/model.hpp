@@ -76,13 +76,14 @@ public:
     void extend(Context<B>& context, const Batch& batch, KeyValueCache<B>& cache,
                 Trace<A, B>& trace, Logits which = Logits::all_rows) const {
         check<ShapeError>(std::ssize(batch.lengths) == cache.num_sequences(),
-                          "mor::Model::extend: ", batch.lengths.size(),
-                          " lengths for a cache of ", cache.num_sequences(), " sequences");
+                          "mor::Model::extend: ", batch.lengths.size(), " lengths for a cache of ",
+                          cache.num_sequences(), " sequences");
         check<ShapeError>(cache.num_layers() == layout_.num_unrolled() &&
                               cache.key_width() == config_.num_kv_heads * config_.head_dim,
-                          "mor::Model::extend: a cache of ", cache.num_layers(), " layers of width ",
-                          cache.key_width(), " for a model of ", layout_.num_unrolled(),
-                          " layers of width ", config_.num_kv_heads * config_.head_dim);
+                          "mor::Model::extend: a cache of ", cache.num_layers(),
+                          " layers of width ", cache.key_width(), " for a model of ",
+                          layout_.num_unrolled(), " layers of width ",
+                          config_.num_kv_heads * config_.head_dim);
         context.arena().release({});
         std::vector<Index> starts;
         for (Index s = 0; s < cache.num_sequences(); ++s) {
@@ -118,8 +119,7 @@ public:
     [[nodiscard]] const RouterWeights& router_weights() const { return router_weights_; }
     /// The physical block behind an unrolled layer.
     [[nodiscard]] Block& block_of(Index layer) {
-        return blocks_[static_cast<std::size_t>(
-            layout_.physical[static_cast<std::size_t>(layer)])];
+        return blocks_[static_cast<std::size_t>(layout_.physical[static_cast<std::size_t>(layer)])];
     }
     [[nodiscard]] const Block& block_of(Index layer) const {
         return const_cast<Model&>(*this).block_of(layer);
@@ -190,9 +190,9 @@ private:
                 positions.push_back(starts[s] + i);
             }
         }
-        check<ShapeError>(offsets.back() == std::ssize(batch.tokens), "mor::Model: ",
-                          batch.tokens.size(), " tokens, but the lengths add up to ",
-                          offsets.back());
+        check<ShapeError>(offsets.back() == std::ssize(batch.tokens),
+                          "mor::Model: ", batch.tokens.size(),
+                          " tokens, but the lengths add up to ", offsets.back());
         for (const TokenId token : batch.tokens) {
             check<ShapeError>(token >= 0 && token < config_.vocab_size, "mor::Model: token ", token,
                               " is outside the vocabulary of ", config_.vocab_size);
@@ -201,8 +201,7 @@ private:
         const IndexView<B> positions_view = context.indices(std::ssize(positions));
         from_host(offsets_view, offsets);
         from_host(positions_view, positions);
-        const auto tokens =
-            context.arena().template make<TokenId, 1>({std::ssize(batch.tokens)});
+        const auto tokens = context.arena().template make<TokenId, 1>({std::ssize(batch.tokens)});
         B::Space::copy_from_host(tokens.data(), batch.tokens.data(), batch.tokens.size_bytes());
         trace.tokens = tokens;
         trace.rows = {offsets_view, positions_view};

@@ -15,8 +15,8 @@ namespace mor {
 
 /// A packed batch in host memory: sequences one after another, no padding.
 struct Batch {
-    std::span<const TokenId> tokens;   // [rows]
-    std::span<const Index> lengths;    // [sequences], their sum is rows
+    std::span<const TokenId> tokens;  // [rows]
+    std::span<const Index> lengths;   // [sequences], their sum is rows
 };
 
 namespace detail {
@@ -44,15 +44,15 @@ template <class A, Backend B>
 struct Trace {
     struct Layer {
         typename A::template Block<B>::Saved saved;
-        Rows<B> rows;                    // that passed through the layer
-        bool ran = false;                // false if no row was left
-        MatrixView<B> keys;              // its own, if it computed any
+        Rows<B> rows;        // that passed through the layer
+        bool ran = false;    // false if no row was left
+        MatrixView<B> keys;  // its own, if it computed any
         MatrixView<B> values;
         KeyValueGradients<B> gradients;  // of its own keys and values, once backward needs them
     };
     struct Step {
-        StepView<B> view;        // what the router saw
-        ConstIndexView<B> kept;  // candidates that took the step
+        StepView<B> view;          // what the router saw
+        ConstIndexView<B> kept;    // candidates that took the step
         ConstIndexView<B> active;  // the same as rows of the recursion's input
         ConstVectorView<B> weight;
         MatrixView<B> result;  // [kept, hidden] of the shared block

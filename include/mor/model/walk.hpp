@@ -166,8 +166,7 @@ private:
         const Layout& layout = model_.layout();
         view.step = step;
         view.num_steps = layout.num_steps;
-        view.capacity =
-            model_.schedule().capacity(step, layout.num_steps, options_.training_step);
+        view.capacity = model_.schedule().capacity(step, layout.num_steps, options_.training_step);
         view.decision = options_.decision;
         view.entered = trace_.rows;
         const Index candidates = view.source.size();

@@ -20,8 +20,7 @@ namespace ops {
 /// logits, dlogits [rows, vocabulary] (may alias), targets [rows], each below the vocabulary.
 template <Backend B>
 [[nodiscard]] double cross_entropy(Context<B>& context, ConstMatrixView<B> logits,
-                                   ConstTokenView<B> targets, double scale,
-                                   MatrixView<B> dlogits) {
+                                   ConstTokenView<B> targets, double scale, MatrixView<B> dlogits) {
     expect_extents("cross_entropy", "targets", targets, {logits.rows()});
     if (!dlogits.empty()) {
         expect_extents("cross_entropy", "dlogits", dlogits, logits.extents());

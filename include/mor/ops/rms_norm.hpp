@@ -29,8 +29,8 @@ void rms_norm(Context<B>& context, ConstMatrixView<B> x, ConstVectorView<B> weig
 /// Adds the gradient to dx [rows, hidden] and dweight [hidden].
 template <Backend B>
 void rms_norm_backward(Context<B>& context, ConstMatrixView<B> dy, ConstMatrixView<B> x,
-                       ConstVectorView<B> weight, ConstVectorView<B> inverse_rms,
-                       MatrixView<B> dx, VectorView<B> dweight) {
+                       ConstVectorView<B> weight, ConstVectorView<B> inverse_rms, MatrixView<B> dx,
+                       VectorView<B> dweight) {
     expect_extents("rms_norm_backward", "dy", dy, x.extents());
     expect_extents("rms_norm_backward", "weight", weight, {x.columns()});
     expect_extents("rms_norm_backward", "inverse_rms", inverse_rms, {x.rows()});

@@ -22,8 +22,9 @@ public:
     static constexpr std::string_view name = "capacity";
 
     struct Options {
-        std::vector<double> capacities = {};  // one a step, in (0, 1], not increasing; empty: Nr/Nr ... 1/Nr
-        Index warmup_steps = 0;          // training steps from capacity 1 to the final value
+        std::vector<double> capacities =
+            {};                  // one a step, in (0, 1], not increasing; empty: Nr/Nr ... 1/Nr
+        Index warmup_steps = 0;  // training steps from capacity 1 to the final value
 
         static constexpr auto fields() {
             return std::tuple{Field{"capacities", &Options::capacities},
@@ -35,8 +36,8 @@ public:
     explicit CapacitySchedule(const Options& options) : options_{options} {
         double previous = 1.0;
         for (const double capacity : options_.capacities) {
-            check<ConfigError>(capacity > 0 && capacity <= previous, "mor::CapacitySchedule: ",
-                               capacity, " after ", previous,
+            check<ConfigError>(capacity > 0 && capacity <= previous,
+                               "mor::CapacitySchedule: ", capacity, " after ", previous,
                                "; capacities lie in (0, 1] and do not increase");
             previous = capacity;
         }
@@ -50,8 +51,8 @@ public:
         if (training_step == 0 || options_.warmup_steps == 0) {
             return last;
         }
-        const double progress = std::min(1.0, static_cast<double>(training_step) /
-                                                  static_cast<double>(options_.warmup_steps));
+        const double progress = std::min(
+            1.0, static_cast<double>(training_step) / static_cast<double>(options_.warmup_steps));
         const double decay = 0.5 * (1.0 + std::cos(std::numbers::pi * progress));
         return last + (1.0 - last) * decay;
     }

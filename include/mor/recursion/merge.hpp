@@ -30,8 +30,8 @@ struct Replace {
     }
     /// Makes dh the gradient of the old h, given that of the rows that entered f.
     template <Backend B>
-    static void input_gradient(Context<B>& context, ConstMatrixView<B> dx,
-                               ConstIndexView<B> active, MatrixView<B> dh) {
+    static void input_gradient(Context<B>& context, ConstMatrixView<B> dx, ConstIndexView<B> active,
+                               MatrixView<B> dh) {
         ops::scatter_rows<B>(context, dx, active, dh);
     }
 };
@@ -53,8 +53,8 @@ struct GateEachStep {
         ops::gather_rows_weighted<B>(context, dh, active, weight, dy);
     }
     template <Backend B>
-    static void input_gradient(Context<B>& context, ConstMatrixView<B> dx,
-                               ConstIndexView<B> active, MatrixView<B> dh) {
+    static void input_gradient(Context<B>& context, ConstMatrixView<B> dx, ConstIndexView<B> active,
+                               MatrixView<B> dh) {
         ops::scatter_add_rows<B>(context, dx, active, dh);
     }
 };

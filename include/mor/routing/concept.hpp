@@ -42,8 +42,7 @@ concept LearnedRouter =
     requires {
         typename R::template Weights<B>;
         typename R::template Record<B>;
-    } &&
-    std::constructible_from<typename R::template Weights<B>, const ModelConfig&, Index> &&
+    } && std::constructible_from<typename R::template Weights<B>, const ModelConfig&, Index> &&
     requires(const R& router, Context<B>& context, const StepView<B>& step,
              typename R::template Weights<B>& weights,
              const typename R::template Weights<B>& fixed_weights,

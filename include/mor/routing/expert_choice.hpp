@@ -113,8 +113,8 @@ public:
                   const StepGradient<B>& gradient) const {
         const MatrixView<B> scores = record.scores[static_cast<std::size_t>(step.step)];
         const MatrixView<B> dscores = context.zero_matrix(scores.rows(), 1);
-        ops::sigmoid_gate_backward<B>(context, scores.flat(), options_.alpha, kept,
-                                      gradient.weight, dscores.flat());
+        ops::sigmoid_gate_backward<B>(context, scores.flat(), options_.alpha, kept, gradient.weight,
+                                      dscores.flat());
         const double mean = 1.0 / static_cast<double>(std::max<Index>(1, scores.rows()));
         const double loss = ops::selection_loss<B>(
             context, scores.flat(), kept,

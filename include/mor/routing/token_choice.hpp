@@ -99,8 +99,8 @@ public:
             context, record.gate, record.best, options_.balancing_coefficient * scale, dgate);
         ops::softmax_gate_backward<B>(context, record.gate, options_.alpha, dgate, dscores);
         const double mean = scale / static_cast<double>(rows);
-        const double z = ops::router_z_loss<B>(context, record.scores,
-                                               options_.z_coefficient * mean, dscores);
+        const double z =
+            ops::router_z_loss<B>(context, record.scores, options_.z_coefficient * mean, dscores);
         add_loss(*gradient.losses, "balancing", balancing * scale, options_.balancing_coefficient);
         add_loss(*gradient.losses, "router_z", z * mean, options_.z_coefficient);
         weights.router().backward(context, step.hidden, dscores, gradient.hidden,

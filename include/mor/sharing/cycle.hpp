@@ -26,12 +26,10 @@ namespace detail {
 [[nodiscard]] inline Layout cycle_layout(std::string_view name, Index num_layers, Index edge,
                                          Index num_recursions) {
     const Index shared = shared_layers(name, num_layers, 2 * edge, num_recursions);
-    Layout layout{.first_step_layer = edge,
-                  .num_steps = num_recursions,
-                  .layers_per_step = shared};
+    Layout layout{.first_step_layer = edge, .num_steps = num_recursions, .layers_per_step = shared};
     for (Index layer = 0; layer < num_layers; ++layer) {
         const bool is_last_own = layer >= num_layers - edge;
-        layout.physical.push_back(layer < edge   ? layer
+        layout.physical.push_back(layer < edge  ? layer
                                   : is_last_own ? edge + shared + layer - (num_layers - edge)
                                                 : edge + (layer - edge) % shared);
     }

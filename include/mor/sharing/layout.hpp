@@ -15,9 +15,10 @@ namespace mor {
 /// The unrolled stack: layers before the recursion, num_steps passes over a shared block of
 /// layers_per_step layers, layers after it.
 struct Layout {
-    std::vector<Index> physical = {};  // [unrolled layers] whose weights each uses, numbered by first use
-    Index first_step_layer = 0;   // unrolled layers before the recursion
-    Index num_steps = 0;          // recursion steps; 0: nothing to route
+    std::vector<Index> physical =
+        {};                      // [unrolled layers] whose weights each uses, numbered by first use
+    Index first_step_layer = 0;  // unrolled layers before the recursion
+    Index num_steps = 0;         // recursion steps; 0: nothing to route
     Index layers_per_step = 0;
 
     [[nodiscard]] Index num_unrolled() const { return static_cast<Index>(physical.size()); }

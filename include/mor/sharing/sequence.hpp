@@ -17,7 +17,7 @@ namespace detail {
     Layout layout{.first_step_layer = num_layers};
     for (Index layer = 0; layer < num_layers; ++layer) {
         const bool is_last_own = layer >= num_layers - edge;
-        layout.physical.push_back(layer < edge   ? layer
+        layout.physical.push_back(layer < edge  ? layer
                                   : is_last_own ? edge + shared + layer - (num_layers - edge)
                                                 : edge + (layer - edge) / num_recursions);
     }

@@ -47,10 +47,9 @@ struct GradientCheck {
 ///   f'(x) = (8 (f(x + h) - f(x - h)) - (f(x + 2h) - f(x - 2h))) / 12h + O(h^4),
 /// which cost four evaluations per element. `function` takes a const std::vector<double>&.
 template <class Function>
-    requires std::invocable < Function&, const std::vector<double>
-& > [[nodiscard]] std::vector<double> numeric_gradient(Function&& function,
-                                                       std::vector<double> point,
-                                                       double step = GradientCheckOptions{}.step) {
+    requires std::invocable<Function&, const std::vector<double>&>
+[[nodiscard]] std::vector<double> numeric_gradient(Function&& function, std::vector<double> point,
+                                                   double step = GradientCheckOptions{}.step) {
     std::vector<double> gradient;
     gradient.reserve(point.size());
     for (double& x : point) {
@@ -72,11 +71,10 @@ template <class Function>
 /// Compares `analytic`, the gradient at `point`, with the numeric one.
 /// Throws ShapeError unless both vectors have the same size.
 template <class Function>
-    requires std::invocable < Function&, const std::vector<double>
-& > [[nodiscard]] GradientCheck check_gradient(Function&& function,
-                                               const std::vector<double>& point,
-                                               const std::vector<double>& analytic,
-                                               const GradientCheckOptions& options = {}) {
+    requires std::invocable<Function&, const std::vector<double>&>
+[[nodiscard]] GradientCheck check_gradient(Function&& function, const std::vector<double>& point,
+                                           const std::vector<double>& analytic,
+                                           const GradientCheckOptions& options = {}) {
     check<ShapeError>(analytic.size() == point.size(),
                       "mor::testing::check_gradient: analytic has ", analytic.size(),
                       " elements, expected ", point.size());

@@ -47,11 +47,11 @@ public:
     template <class Model>
     AdamW(Model& model, const AdamWOptions& options) : options_{options} {
         const auto is_share = [](double beta) { return beta >= 0 && beta < 1; };
-        check<ConfigError>(options.learning_rate >= 0 && options.weight_decay >= 0 &&
-                               options.epsilon > 0,
-                           "mor::AdamW: learning_rate, weight_decay and epsilon are ",
-                           options.learning_rate, ", ", options.weight_decay, ", ",
-                           options.epsilon, "; expected 0 or more, 0 or more, more than 0");
+        check<ConfigError>(
+            options.learning_rate >= 0 && options.weight_decay >= 0 && options.epsilon > 0,
+            "mor::AdamW: learning_rate, weight_decay and epsilon are ", options.learning_rate, ", ",
+            options.weight_decay, ", ", options.epsilon,
+            "; expected 0 or more, 0 or more, more than 0");
         check<ConfigError>(is_share(options.beta1) && is_share(options.beta2),
                            "mor::AdamW: beta1 and beta2 are ", options.beta1, ", ", options.beta2,
                            "; expected numbers in [0, 1)");

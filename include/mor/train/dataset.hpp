@@ -47,8 +47,10 @@ template <TokenStream D>
                           {std::max<Index>(0, data.size() - held_out), data.size()}};
     check<ConfigError>(parts.training.size() > window && parts.held_out.size() > window,
                        "mor::split: ", data.name(), " has ", data.size(), " tokens, ",
-                       parts.held_out.size(), " of them held out; both parts need more than one "
-                       "window of ", window);
+                       parts.held_out.size(),
+                       " of them held out; both parts need more than one "
+                       "window of ",
+                       window);
     return parts;
 }
 

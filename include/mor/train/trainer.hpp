@@ -22,22 +22,25 @@
 namespace mor {
 
 struct TrainerOptions {
-    Index steps = 1'000;           // updates in all
-    Index batch = 8;               // windows a micro-batch
-    Index sequence = 256;          // tokens a window
-    Index micro_batches = 1;       // accumulated into one update
-    double gradient_clip = 1.0;    // largest global norm
-    std::uint64_t seed = 0;        // of the data order
+    Index steps = 1'000;         // updates in all
+    Index batch = 8;             // windows a micro-batch
+    Index sequence = 256;        // tokens a window
+    Index micro_batches = 1;     // accumulated into one update
+    double gradient_clip = 1.0;  // largest global norm
+    std::uint64_t seed = 0;      // of the data order
     AdamWOptions optimizer = {};
     LearningRateSchedule schedule = {};
 
     static constexpr auto fields() {
         using O = TrainerOptions;
-        return std::tuple{Field{"steps", &O::steps}, Field{"batch", &O::batch},
+        return std::tuple{Field{"steps", &O::steps},
+                          Field{"batch", &O::batch},
                           Field{"sequence", &O::sequence},
                           Field{"micro_batches", &O::micro_batches},
-                          Field{"gradient_clip", &O::gradient_clip}, Field{"seed", &O::seed},
-                          Field{"optimizer", &O::optimizer}, Field{"schedule", &O::schedule}};
+                          Field{"gradient_clip", &O::gradient_clip},
+                          Field{"seed", &O::seed},
+                          Field{"optimizer", &O::optimizer},
+                          Field{"schedule", &O::schedule}};
     }
 };
 
@@ -49,8 +52,8 @@ struct StepReport {
     std::vector<LossTerm> losses = {};  // the router's, if it has any
     double gradient_norm = 0;           // before clipping
     double learning_rate = 0;
-    double flops = 0;    // executed by products and attention in this update
-    double seconds = 0;  // wall time of this update
+    double flops = 0;                       // executed by products and attention in this update
+    double seconds = 0;                     // wall time of this update
     std::vector<double> active_share = {};  // [recursion steps] rows that took each, over all rows
 };
 
@@ -74,21 +77,23 @@ public:
                            options.micro_batches, "; expected positive numbers");
         check<ConfigError>(options.gradient_clip > 0, "mor::Trainer: gradient_clip is ",
                            options.gradient_clip, ", expected a positive number");
-        check<ConfigError>(options.schedule.warmup_steps >= 0 &&
-                               options.schedule.cooldown_steps >= 0,
-                           "mor::Trainer: warmup_steps and cooldown_steps are ",
-                           options.schedule.warmup_steps, ", ", options.schedule.cooldown_steps,
-                           "; expected 0 or more");
+        check<ConfigError>(
+            options.schedule.warmup_steps >= 0 && options.schedule.cooldown_steps >= 0,
+            "mor::Trainer: warmup_steps and cooldown_steps are ", options.schedule.warmup_steps,
+            ", ", options.schedule.cooldown_steps, "; expected 0 or more");
         check<ConfigError>(options.sequence <= model.config().max_positions,
                            "mor::Trainer: sequence is ", options.sequence,
                            ", the model's max_positions ", model.config().max_positions);
-        check<ConfigError>(range.first >= 0 && range.last <= data.size(), "mor::Trainer: ",
-                           data.name(), " has ", data.size(), " tokens, the range is [",
-                           range.first, ", ", range.last, ")");
+        check<ConfigError>(range.first >= 0 && range.last <= data.size(),
+                           "mor::Trainer: ", data.name(), " has ", data.size(),
+                           " tokens, the range is [", range.first, ", ", range.last, ")");
         check<ConfigError>(range.size() > options.sequence, "mor::Trainer: ", data.name(),
                            " offers ", range.size(), " tokens for training, one window needs ",
                            options.sequence + 1);
     }
+
+    /// The stream must outlive the trainer.
+    Trainer(Model<A, B>&, const D&&, const TokenRange&, const TrainerOptions&) = delete;
 
     /// One update. Throws NumericError, naming the step, if loss or gradient is not finite; the
     /// weights are then still those before the update.
@@ -123,6 +128,8 @@ public:
         }
     }
 
+    [[nodiscard]] const D& data() const { return data_; }
+    [[nodiscard]] const TokenRange& range() const { return range_; }
     [[nodiscard]] Index completed_steps() const { return completed_; }
     [[nodiscard]] const TrainerOptions& options() const { return options_; }
     [[nodiscard]] Model<A, B>& model() { return model_; }
@@ -138,9 +145,8 @@ public:
 private:
     void accumulate(Index micro, StepReport& report) {
         const Index draw = completed_ * options_.micro_batches + micro;
-        const WindowBatch batch =
-            random_windows(data_, range_, options_.batch, options_.sequence, options_.seed,
-                           static_cast<std::uint64_t>(draw));
+        const WindowBatch batch = random_windows(data_, range_, options_.batch, options_.sequence,
+                                                 options_.seed, static_cast<std::uint64_t>(draw));
         const double share = 1.0 / static_cast<double>(options_.micro_batches);
         const double scale = share / static_cast<double>(batch.targets.size());
         model_.forward(context_, {batch.tokens, batch.lengths},

@@ -88,10 +88,9 @@ mor::io::TensorToWrite& named(std::vector<mor::io::TensorToWrite>& tensors,
 TEST_CASE("a directory or a file that is missing is named") {
     Fixture f;
     CHECK_NOTHROW((void)mor::load_model<A>(f.backend, f.directory / "model"));
-    CHECK(message_of<IoError>([&] {
-              (void)mor::load_model<A>(f.backend, f.directory / "gone");
-          }) == (f.directory / "gone/config.json").string() +
-                    ": cannot be opened: No such file or directory");
+    CHECK(message_of<IoError>([&] { (void)mor::load_model<A>(f.backend, f.directory / "gone"); }) ==
+          (f.directory / "gone/config.json").string() +
+              ": cannot be opened: No such file or directory");
     std::filesystem::remove(f.weights);
     CHECK(contains(f.error_of<IoError>(f.weights), "No such file"));
     std::filesystem::remove(f.config);
@@ -154,8 +153,7 @@ TEST_CASE("a value of the wrong kind is named") {
     CHECK(contains(error([](Json& json) { json["model"] = 1; }), "model: expected an object"));
     CHECK(contains(error([](Json& json) { json["architecture"] = "mor"; }),
                    "architecture: expected an object"));
-    CHECK(contains(error([](Json& json) { json["architecture"]["router"] = 3; }),
-                   "router is 3"));
+    CHECK(contains(error([](Json& json) { json["architecture"]["router"] = 3; }), "router is 3"));
 }
 
 TEST_CASE("a section that is missing is named") {
@@ -205,9 +203,13 @@ TEST_CASE("impossible sizes and options are errors that name the file") {
     CHECK(contains(error([](Json& json) { json["router"]["alpha"] = -1; }), "alpha is -1"));
     CHECK(contains(error([](Json& json) { json["sharing"]["num_recursions"] = 0; }),
                    "num_recursions is 0"));
-    CHECK(contains(error([](Json& json) { json["schedule"]["capacities"] = {0.2, 0.9, 0.1}; }),
+    CHECK(contains(error([](Json& json) {
+                       json["schedule"]["capacities"] = {0.2, 0.9, 0.1};
+                   }),
                    "0.9 after 0.2"));
-    CHECK(contains(error([](Json& json) { json["schedule"]["capacities"] = {0.5, 0.25}; }),
+    CHECK(contains(error([](Json& json) {
+                       json["schedule"]["capacities"] = {0.5, 0.25};
+                   }),
                    "2 capacities for 3 recursion steps"));
 }
 
@@ -222,9 +224,8 @@ TEST_CASE("sizes that do not fit the weights name the tensor and both shapes") {
 
 TEST_CASE("a tensor that is missing is named with the nearest one") {
     Fixture f;
-    const auto message = f.weights_error([](auto& tensors) {
-        named(tensors, "model.norm.weight").name = "model.norm.wieght";
-    });
+    const auto message = f.weights_error(
+        [](auto& tensors) { named(tensors, "model.norm.weight").name = "model.norm.wieght"; });
     CHECK(contains(message, "tensor 'model.norm.weight' is missing"));
     CHECK(contains(message, "'model.norm.wieght'"));
 }
@@ -232,10 +233,10 @@ TEST_CASE("a tensor that is missing is named with the nearest one") {
 TEST_CASE("a tensor that nobody expects is named") {
     Fixture f;
     CHECK(contains(f.weights_error([](auto& tensors) {
-                       auto extra = named(tensors, "model.norm.weight");
-                       extra.name = "lm_head.weight";
-                       tensors.push_back(extra);
-                   }),
+        auto extra = named(tensors, "model.norm.weight");
+        extra.name = "lm_head.weight";
+        tensors.push_back(extra);
+    }),
                    "tensor 'lm_head.weight' does not belong to this model"));
 }
 
@@ -243,8 +244,8 @@ TEST_CASE("a tensor of another shape or dtype is named") {
     SUBCASE("shape") {
         Fixture f;
         CHECK(contains(f.weights_error([](auto& tensors) {
-                           named(tensors, "model.norm.weight").shape = {4, 4};
-                       }),
+            named(tensors, "model.norm.weight").shape = {4, 4};
+        }),
                        "tensor 'model.norm.weight' is [4, 4], the model expects [16]"));
     }
     SUBCASE("dtype") {

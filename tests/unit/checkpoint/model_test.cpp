@@ -171,22 +171,25 @@ TEST_CASE("a full disk is an error that names the file, and the last model stays
 
 TEST_CASE("load_any opens the architecture that the checkpoint names") {
     using B = mor::Reference<float>;
-    using List = mor::ArchitectureList<mor::Vanilla, mor::Recursive<>, mor::MoRExpert<>,
-                                       mor::MoRToken<>>;
+    using List =
+        mor::ArchitectureList<mor::Vanilla, mor::Recursive<>, mor::MoRExpert<>, mor::MoRToken<>>;
     const TempDirectory directory;
     B backend;
     const mor::Model<mor::Vanilla, B> vanilla{backend, small_config<mor::Vanilla>(), {}, 1};
-    const mor::Model<mor::Recursive<>, B> recursive{backend, small_config<mor::Recursive<>>(), {},
-                                                    2};
+    const mor::Model<mor::Recursive<>, B> recursive{
+        backend, small_config<mor::Recursive<>>(), {}, 2};
     const mor::Model<mor::MoRToken<>, B> token{backend, small_config<mor::MoRToken<>>(), {}, 3};
     mor::save_model(vanilla, directory / "vanilla");
     mor::save_model(recursive, directory / "recursive");
     mor::save_model(token, directory / "token");
-    mor::save_model(mor::Model<mor::MoRToken<mor::Cycle>, B>{
-                        backend, small_config<mor::MoRToken<mor::Cycle>>(), {}, 4},
-                    directory / "other");
+    mor::save_model(
+        mor::Model<mor::MoRToken<mor::Cycle>, B>{
+            backend, small_config<mor::MoRToken<mor::Cycle>>(), {}, 4},
+        directory / "other");
 
-    const auto open = [&](const char* name) { return mor::load_any<List>(backend, directory / name); };
+    const auto open = [&](const char* name) {
+        return mor::load_any<List>(backend, directory / name);
+    };
     CHECK(open("vanilla").index() == 0);
     CHECK(open("recursive").index() == 1);
     const auto any = open("token");

@@ -124,8 +124,7 @@ TEST_CASE("a run with other options is refused, and what differs is named") {
         CHECK(contains(message, (saved.path / "training.json").string()));
         return message;
     };
-    CHECK(contains(error([](auto& o) { o.steps = 20; }),
-                   "options.steps is 10, this run has 20"));
+    CHECK(contains(error([](auto& o) { o.steps = 20; }), "options.steps is 10, this run has 20"));
     CHECK(contains(error([](auto& o) { o.seed = 7; }), "options.seed is 6, this run has 7"));
     CHECK(contains(error([](auto& o) { o.optimizer.beta2 = 0.5; }),
                    "options.optimizer.beta2 is 0.95, this run has 0.5"));
@@ -183,9 +182,9 @@ TEST_CASE("files of a run that are missing or broken are named") {
                        std::string{"completed_steps is "} + steps));
     }
     CHECK(contains(error_with(io, "optimizer.safetensors", "short"), "too short"));
-    CHECK(contains(error_with(io, "optimizer.safetensors",
-                              read_file(saved.path / "model.safetensors")),
-                   "tensor 'm.model.embed_tokens.weight' is missing"));
+    CHECK(contains(
+        error_with(io, "optimizer.safetensors", read_file(saved.path / "model.safetensors")),
+        "tensor 'm.model.embed_tokens.weight' is missing"));
     CHECK(contains(error_with(io, "model.safetensors", ""), "too short"));
 
     CHECK_NOTHROW(mor::resume_training(run.trainer, saved.path));
@@ -220,8 +219,8 @@ TEST_CASE("the newest checkpoints are kept, the others removed") {
 
 TEST_CASE("what is not a checkpoint is neither found nor removed") {
     const TempDirectory directory;
-    for (const char* name : {"step-", "step-x", "step-7.partial-123", "step-8.replaced-9", "steps-9",
-                             "other"}) {
+    for (const char* name :
+         {"step-", "step-x", "step-7.partial-123", "step-8.replaced-9", "steps-9", "other"}) {
         std::filesystem::create_directory(directory / name);
     }
     CHECK_FALSE(mor::latest_checkpoint(directory.path()).has_value());
@@ -248,9 +247,8 @@ TEST_CASE("keeping no checkpoint at all, or a root that is a file, is refused") 
     const TempDirectory directory;
     Run<A> run;
     for (const Index keep : {0, -1}) {
-        CHECK(contains(message_of<ConfigError>([&] {
-                           mor::save_checkpoint(run.trainer, directory.path(), keep);
-                       }),
+        CHECK(contains(message_of<ConfigError>(
+                           [&] { mor::save_checkpoint(run.trainer, directory.path(), keep); }),
                        "keep is " + std::to_string(keep)));
     }
     CHECK(directory.num_entries() == 0);
@@ -273,8 +271,8 @@ TEST_CASE("a full disk leaves the last checkpoint, and the run goes on") {
         std::string message;
         {
             const FileSizeLimit limit{bytes};
-            message =
-                message_of<IoError>([&] { mor::save_checkpoint(run.trainer, directory.path(), 1); });
+            message = message_of<IoError>(
+                [&] { mor::save_checkpoint(run.trainer, directory.path(), 1); });
         }
         CHECK(contains(message, "File too large"));
         CHECK(contains(message, (directory / "step-4").string()));

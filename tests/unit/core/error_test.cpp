@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <mor/backends/reference/reference.hpp>
 #include <mor/core/error.hpp>
 #include <mor/core/parameter.hpp>
-
-#include <mor/backends/reference/reference.hpp>
 
 #include <doctest/doctest.h>
 

@@ -26,8 +26,12 @@ std::vector<std::uint64_t> first_bits(Random random, int count) {
 
 // A checkpoint resumes with the data order of these very numbers: they must never change.
 TEST_CASE("the first numbers of known seeds") {
-    CHECK(first_bits(Random{0}, 3) == std::vector<std::uint64_t>{0x3CF11A8C42ACBFB8ULL, 0xB89B5D5330B03B54ULL, 0x366753A99BF5B1CAULL});
-    CHECK(first_bits(Random{42, 7}, 3) == std::vector<std::uint64_t>{0x158BBDA11F09B7AFULL, 0x36979877B4A92C02ULL, 0x57563A3C5F945A22ULL});
+    CHECK(first_bits(Random{0}, 3) == std::vector<std::uint64_t>{0x3CF11A8C42ACBFB8ULL,
+                                                                 0xB89B5D5330B03B54ULL,
+                                                                 0x366753A99BF5B1CAULL});
+    CHECK(first_bits(Random{42, 7}, 3) == std::vector<std::uint64_t>{0x158BBDA11F09B7AFULL,
+                                                                     0x36979877B4A92C02ULL,
+                                                                     0x57563A3C5F945A22ULL});
     Random random{1};
     CHECK(random.uniform() == 0x1.18ec74441b794p-1);
     CHECK(random.below(1'000) == 137);

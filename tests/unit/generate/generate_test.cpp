@@ -92,12 +92,12 @@ TEST_CASE("equal seeds give equal text, other seeds other text") {
 TEST_CASE("the callback sees every token in order") {
     Fixture<mor::MoRToken<mor::MiddleCycle>> f;
     std::vector<TokenId> seen;
-    const auto generated = f.run({.max_new_tokens = 10,
-                                  .on_token = [&](const GeneratedToken& token) {
-                                      CHECK(token.from_prompt == (seen.size() < prompt.size()));
-                                      seen.push_back(token.token);
-                                      return true;
-                                  }});
+    const auto generated =
+        f.run({.max_new_tokens = 10, .on_token = [&](const GeneratedToken& token) {
+                   CHECK(token.from_prompt == (seen.size() < prompt.size()));
+                   seen.push_back(token.token);
+                   return true;
+               }});
     CHECK(seen.size() == 15);
     CHECK(seen == tokens_of(generated));
 }
@@ -141,10 +141,12 @@ TEST_CASE("what cannot be generated is refused") {
         {"the prompt is empty"}));
     CHECK(throws_with<ConfigError>([&] { (void)f.run({.max_new_tokens = -1}); },
                                    {"max_new_tokens is -1"}));
-    CHECK(throws_with<ConfigError>([&] { (void)f.run({.sampling = {.top_p = 2}}); },
-                                   {"top_p is 2"}));
+    CHECK(
+        throws_with<ConfigError>([&] { (void)f.run({.sampling = {.top_p = 2}}); }, {"top_p is 2"}));
     CHECK(throws_with<mor::ShapeError>(
-        [&] { (void)mor::generate(f.model, f.context, std::vector<TokenId>{1, 29}, {}); },
+        [&] {
+            (void)mor::generate(f.model, f.context, std::vector<TokenId>{1, 29}, {});
+        },
         {"token 29", "vocabulary of 29"}));
 }
 

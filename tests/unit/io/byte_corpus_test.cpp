@@ -89,8 +89,7 @@ TEST_CASE("empty files hold no bytes, and are no error by themselves") {
     const auto path = directory.write("file", "");
     CHECK(ByteCorpus{path}.size() == 0);
     CHECK(ByteCorpus{directory.path()}.size() == 0);
-    CHECK(contains(message_of<mor::ConfigError>(
-                       [&] { (void)mor::split(ByteCorpus{path}, 10, 4); }),
+    CHECK(contains(message_of<mor::ConfigError>([&] { (void)mor::split(ByteCorpus{path}, 10, 4); }),
                    path.string() + " has 0 tokens"));
 }
 

@@ -121,7 +121,7 @@ template <class T>
     double largest = 0;
     for (std::size_t i = 0; i < a.size(); ++i) {
         const double difference = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
-        largest = difference <= largest ? largest : difference;  // NaN stays
+        largest = std::isnan(largest) || difference <= largest ? largest : difference;
     }
     return largest;
 }

@@ -112,7 +112,6 @@ TEST_CASE("a range too short for a window names the stream and the sizes") {
         return [&text, range] { (void)mor::random_windows(text, range, 1, 5, 0, 0); };
     };
     CHECK_NOTHROW(drawing({3, 9})());
-    CHECK(throws_with<ConfigError>(drawing({3, 8}),
-                                   {"corpus.txt", "offers 5 tokens", "needs 6"}));
+    CHECK(throws_with<ConfigError>(drawing({3, 8}), {"corpus.txt", "offers 5 tokens", "needs 6"}));
     CHECK(throws_with<ConfigError>(drawing({8, 3}), {"corpus.txt"}));
 }

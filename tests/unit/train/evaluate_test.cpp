@@ -54,9 +54,8 @@ TEST_CASE("the mean loss is that of a loop over the windows") {
         for (Index window = 0; window < 7; ++window) {  // 7 * 10 + 1 <= 75
             sum += loss_by_hand(f.model, text, 50 + 10 * window, 10, decision);
         }
-        const auto result =
-            mor::evaluate(f.model, f.context, text, {50, 125},
-                          {.batch = 3, .sequence = 10, .decision = decision});
+        const auto result = mor::evaluate(f.model, f.context, text, {50, 125},
+                                          {.batch = 3, .sequence = 10, .decision = decision});
         CHECK(result.tokens == 70);
         CHECK(result.nats_per_token == doctest::Approx(sum / 70).epsilon(1e-12));
         CHECK(result.bits_per_token() == doctest::Approx(sum / 70 / std::log(2.0)).epsilon(1e-12));
@@ -78,8 +77,7 @@ TEST_CASE("the batch changes how much is computed at once, not the result") {
     Fixture f;
     const auto text = random_text(200);
     const auto loss = [&](Index batch) {
-        return mor::evaluate(f.model, f.context, text, text.all(),
-                             {.batch = batch, .sequence = 10})
+        return mor::evaluate(f.model, f.context, text, text.all(), {.batch = batch, .sequence = 10})
             .nats_per_token;
     };
     CHECK(loss(1) == doctest::Approx(loss(100)).epsilon(1e-12));
@@ -90,9 +88,8 @@ TEST_CASE("fewer windows than there are spread evenly over the range") {
     const auto text = random_text(131);
     const auto begins = [&](Index max_windows) {
         const auto reads = static_cast<std::ptrdiff_t>(text.reads().size());
-        const auto result =
-            mor::evaluate(f.model, f.context, text, {30, 131},
-                          {.batch = 2, .sequence = 10, .max_windows = max_windows});
+        const auto result = mor::evaluate(f.model, f.context, text, {30, 131},
+                                          {.batch = 2, .sequence = 10, .max_windows = max_windows});
         CHECK(result.tokens == std::min<Index>(10, max_windows) * 10);
         return std::vector<Index>(text.reads().begin() + reads, text.reads().end());
     };

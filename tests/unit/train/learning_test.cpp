@@ -30,8 +30,12 @@ TEST_CASE_TEMPLATE("a repeated pattern is learnt", A, mor::Vanilla, mor::Recursi
     Cpu cpu{{.threads = 1}};
     mor::Model<A, Cpu> model{cpu, fresh_config<A>(), {}, 3};
     const auto text = repeating_text(1'000);
-    mor::Trainer trainer{model, text, text.all(),
-                         {.steps = 120, .batch = 4, .sequence = 22,
+    mor::Trainer trainer{model,
+                         text,
+                         text.all(),
+                         {.steps = 120,
+                          .batch = 4,
+                          .sequence = 22,
                           .optimizer = {.learning_rate = 0.01},
                           .schedule = {.warmup_steps = 5, .cooldown_steps = 24}}};
     double first = 0;
@@ -45,7 +49,6 @@ TEST_CASE_TEMPLATE("a repeated pattern is learnt", A, mor::Vanilla, mor::Recursi
     CHECK(last < 0.1);
 
     // And with causal decisions too, as a user will run it.
-    const auto result = mor::evaluate(model, trainer.context(), text, text.all(),
-                                      {.sequence = 22});
+    const auto result = mor::evaluate(model, trainer.context(), text, text.all(), {.sequence = 22});
     CHECK(result.nats_per_token < 0.15);
 }

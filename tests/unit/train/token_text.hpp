@@ -5,11 +5,12 @@
 
 #include <mor/train/trainer.hpp>
 
+#include <unit/model/small_model.hpp>
+
 #include <algorithm>
 #include <cstddef>
 #include <span>
 #include <string>
-#include <unit/model/small_model.hpp>
 #include <utility>
 #include <vector>
 

@@ -98,8 +98,8 @@ TEST_CASE("a gradient below the clip stays as it is") {
     std::vector<std::vector<double>> results;
     for (const double clip : {1e3, 1e6}) {
         auto model = make_model<A>(cpu);
-        mor::Trainer trainer{model, text, text.all(),
-                             {.batch = 2, .sequence = 12, .gradient_clip = clip}};
+        mor::Trainer trainer{
+            model, text, text.all(), {.batch = 2, .sequence = 12, .gradient_clip = clip}};
         const auto report = trainer.step();
         REQUIRE(report.gradient_norm < 1e3);
         results.push_back(weights_of(model));
@@ -119,8 +119,12 @@ TEST_CASE_TEMPLATE("two micro-batches are one batch of twice the size", A, mor::
     const auto run = [&](Index batch, Index micro_batches, std::vector<mor::StepReport>& reports) {
         auto model = make_model<A>(cpu);
         const Script script{windows};
-        mor::Trainer trainer{model, script, {0, 1'000},
-                             {.batch = batch, .sequence = 16, .micro_batches = micro_batches,
+        mor::Trainer trainer{model,
+                             script,
+                             {0, 1'000},
+                             {.batch = batch,
+                              .sequence = 16,
+                              .micro_batches = micro_batches,
                               .optimizer = optimizer}};
         for (int step = 0; step < 3; ++step) {
             reports.push_back(trainer.step());
@@ -156,8 +160,13 @@ TEST_CASE("reports count steps, tokens and operations, and name the learning rat
     Cpu cpu{{.threads = 1}};
     auto model = make_model<A>(cpu);
     const auto text = random_text(500);
-    mor::Trainer trainer{model, text, text.all(),
-                         {.steps = 4, .batch = 2, .sequence = 12, .micro_batches = 3,
+    mor::Trainer trainer{model,
+                         text,
+                         text.all(),
+                         {.steps = 4,
+                          .batch = 2,
+                          .sequence = 12,
+                          .micro_batches = 3,
                           .optimizer = {.learning_rate = 0.01},
                           .schedule = {.warmup_steps = 2, .cooldown_steps = 2}}};
     const auto before = weights_of(model);
@@ -235,7 +244,9 @@ TEST_CASE("a learning rate far too large ends in a NumericError, not in silence"
     mor::Cpu<float> cpu{{.threads = 1}};
     mor::Model<mor::Vanilla, mor::Cpu<float>> model{cpu, small_config<mor::Vanilla>(), {}, 3};
     const auto text = random_text(500);
-    mor::Trainer trainer{model, text, text.all(),
+    mor::Trainer trainer{model,
+                         text,
+                         text.all(),
                          {.batch = 2, .sequence = 12, .optimizer = {.learning_rate = 1e30}}};
     CHECK_THROWS_AS(trainer.run([](const mor::StepReport&) { return true; }), NumericError);
     CHECK(trainer.completed_steps() < 10);
@@ -250,7 +261,7 @@ TEST_CASE_TEMPLATE("memory is taken in the first steps only", A, mor::Vanilla,
     mor::Trainer trainer{model, text, text.all(), {.batch = 8, .sequence = 60}};
     trainer.step();
     CHECK(trainer.context().arena().allocations() > 1);  // it grew in pieces
-    trainer.step();  // and begins by making one of them
+    trainer.step();                                      // and begins by making one of them
     const Index allocations = trainer.context().arena().allocations();
     for (int step = 0; step < 4; ++step) {
         trainer.step();

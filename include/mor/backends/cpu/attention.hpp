@@ -20,8 +20,8 @@ inline constexpr Index key_tile = 64;
 
 /// A tile of scores or probabilities, on the stack.
 template <class T>
-using ScoreTile = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor, query_tile,
-                                key_tile>;
+using ScoreTile =
+    Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor, query_tile, key_tile>;
 
 /// Query rows [first, last) that share the begin of their key range: one sequence, or part of it.
 struct QueryRun {

@@ -33,7 +33,8 @@ public:
 
     /// Starts the threads. Throws ConfigError if the count is negative.
     explicit Cpu(const Options& options) : threads_{options.threads} {
-        check<ConfigError>(threads_ >= 0, "mor::Cpu: threads is ", threads_, ", expected 0 or more");
+        check<ConfigError>(threads_ >= 0, "mor::Cpu: threads is ", threads_,
+                           ", expected 0 or more");
         if (threads_ == 0) {
             threads_ = std::max<Index>(1, static_cast<Index>(std::thread::hardware_concurrency()));
         }
@@ -49,8 +50,7 @@ public:
     /// depend on it repeat from run to run. An exception of a piece is rethrown here.
     template <class Body>
     void parallel_for(Index count, Index grain, Body&& body) const {
-        const Index pieces =
-            std::clamp<Index>(count / std::max<Index>(1, grain), 1, threads_);
+        const Index pieces = std::clamp<Index>(count / std::max<Index>(1, grain), 1, threads_);
         if (pieces == 1) {
             if (count > 0) {
                 body(Index{0}, count);
@@ -89,8 +89,8 @@ private:
 namespace cpu::detail {
 
 template <class T>
-using RowMajor = Eigen::Matrix<std::remove_const_t<T>, Eigen::Dynamic, Eigen::Dynamic,
-                               Eigen::RowMajor>;
+using RowMajor =
+    Eigen::Matrix<std::remove_const_t<T>, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 template <class T>
 using MatrixMap = Eigen::Map<std::conditional_t<std::is_const_v<T>, const RowMajor<T>, RowMajor<T>>,
@@ -111,9 +111,10 @@ template <class T>
 }
 
 template <class T>
-using ArrayMap = Eigen::Map<
-    std::conditional_t<std::is_const_v<T>, const Eigen::Array<std::remove_const_t<T>, Eigen::Dynamic, 1>,
-                       Eigen::Array<std::remove_const_t<T>, Eigen::Dynamic, 1>>>;
+using ArrayMap =
+    Eigen::Map<std::conditional_t<std::is_const_v<T>,
+                                  const Eigen::Array<std::remove_const_t<T>, Eigen::Dynamic, 1>,
+                                  Eigen::Array<std::remove_const_t<T>, Eigen::Dynamic, 1>>>;
 
 /// A vector view as an Eigen array.
 template <class T>

@@ -12,8 +12,8 @@ namespace mor {
 
 template <class T>
 struct Kernel<op::Embedding, Cpu<T>> {
-    static void run(Context<Cpu<T>>& context, View<const TokenId, 1> tokens,
-                    View<const T, 2> table, View<T, 2> out) {
+    static void run(Context<Cpu<T>>& context, View<const TokenId, 1> tokens, View<const T, 2> table,
+                    View<T, 2> out) {
         const Index grain = cpu::detail::grain_rows(table.columns());
         context.backend().parallel_for(tokens.size(), grain, [&](Index first, Index last) {
             for (Index i = first; i < last; ++i) {

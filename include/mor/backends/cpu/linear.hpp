@@ -46,13 +46,13 @@ struct Kernel<op::Linear, Cpu<T>> {
     static void run(Context<Cpu<T>>& context, View<const T, 2> x, View<const T, 2> weight,
                     View<T, 2> y, Write write) {
         using namespace cpu::detail;
-        for_output_blocks(context.backend(), y.rows(), y.columns(), x.columns(),
-                          [&](Index row, Index rows, Index column, Index columns) {
-                              assign(block(y, row, rows, column, columns),
-                                     map(x.slice(row, rows)) *
-                                         map(weight.slice(column, columns)).transpose(),
-                                     write);
-                          });
+        for_output_blocks(
+            context.backend(), y.rows(), y.columns(), x.columns(),
+            [&](Index row, Index rows, Index column, Index columns) {
+                assign(block(y, row, rows, column, columns),
+                       map(x.slice(row, rows)) * map(weight.slice(column, columns)).transpose(),
+                       write);
+            });
     }
 };
 
@@ -61,13 +61,13 @@ struct Kernel<op::LinearBackwardInput, Cpu<T>> {
     static void run(Context<Cpu<T>>& context, View<const T, 2> dy, View<const T, 2> weight,
                     View<T, 2> dx, Write write) {
         using namespace cpu::detail;
-        for_output_blocks(context.backend(), dx.rows(), dx.columns(), dy.columns(),
-                          [&](Index row, Index rows, Index column, Index columns) {
-                              assign(block(dx, row, rows, column, columns),
-                                     map(dy.slice(row, rows)) *
-                                         block(weight, 0, weight.rows(), column, columns),
-                                     write);
-                          });
+        for_output_blocks(
+            context.backend(), dx.rows(), dx.columns(), dy.columns(),
+            [&](Index row, Index rows, Index column, Index columns) {
+                assign(block(dx, row, rows, column, columns),
+                       map(dy.slice(row, rows)) * block(weight, 0, weight.rows(), column, columns),
+                       write);
+            });
     }
 };
 

@@ -48,8 +48,8 @@ private:
         std::transform(scores.data() + first, scores.data() + last, sorted, comparable);
         std::nth_element(sorted, sorted + (k - 1), sorted + n, std::greater<>{});
         const T bound = sorted[k - 1];
-        const auto above = std::count_if(sorted, sorted + (k - 1),
-                                         [bound](T score) { return score > bound; });
+        const auto above =
+            std::count_if(sorted, sorted + (k - 1), [bound](T score) { return score > bound; });
         Index equal_left = k - static_cast<Index>(above);
         Index count = 0;
         for (Index i = first; i < last; ++i) {
