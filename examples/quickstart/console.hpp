@@ -6,11 +6,15 @@
 
 #include <mor/mor.hpp>
 
+#include <algorithm>
 #include <array>
-#include <chrono>
+#include <cstddef>
 #include <cstdio>
+#include <numbers>
 #include <string>
 #include <unistd.h>
+#include <utility>
+#include <vector>
 
 namespace quickstart {
 
@@ -27,9 +31,10 @@ namespace quickstart {
 /// The running state of one training, smoothed over about 20 steps.
 class Progress {
 public:
-    Progress(std::string name, mor::Index steps) : name_{std::move(name)}, steps_{steps} {}
+    explicit Progress(std::string name) : name_{std::move(name)} {}
 
-    void show(const mor::StepReport& report) {
+    void show(const mor::StepReport& report, mor::Index steps) {
+        steps_ = steps;
         const double keep = std::min(0.95, 1.0 - 1.0 / static_cast<double>(report.step));
         bits_ = keep * bits_ + (1 - keep) * report.loss / std::numbers::ln2;
         seconds_ += report.seconds;
@@ -66,7 +71,7 @@ private:
     }
 
     std::string name_;
-    mor::Index steps_;
+    mor::Index steps_ = 0;
     double bits_ = 0;
     double seconds_ = 0;
     double tokens_ = 0;

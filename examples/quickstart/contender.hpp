@@ -9,7 +9,11 @@
 #include <mor/checkpoint.hpp>
 #include <mor/mor.hpp>
 
+#include <algorithm>
 #include <atomic>
+#include <cctype>
+#include <cmath>
+#include <cstdio>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -79,18 +83,26 @@ public:
         std::filesystem::create_directories(directory);
         std::filesystem::remove(directory / "metrics.jsonl");
         mor::MetricsFile metrics{directory / "metrics.jsonl"};
-        Progress progress{name_, steps};
+        Progress progress{name_};
+        bool planned = false;
         trainer.run([&](const mor::StepReport& report) {
-            progress.show(report);
-            metrics.write(report);
             result.training_flops += report.flops;
-            record(setting, model, report, steps, progress, result);
+            if (!planned && result.training_flops > 0.7 * flops) {
+                // A step's operations vary with the routing: spend the rest of the budget exactly.
+                const double mean = result.training_flops / static_cast<double>(report.step);
+                trainer.plan_steps(
+                    std::max(report.step, static_cast<mor::Index>(std::round(flops / mean))));
+                planned = true;
+            }
+            metrics.write(report);
+            progress.show(report, trainer.options().steps);
+            record(setting, model, report, trainer.options().steps, progress, result);
             return !interrupted;
         });
-        if (trainer.completed_steps() < steps) {
-            mor::save_checkpoint(trainer, directory);
-            std::printf("\nInterrupted. The checkpoint is in %s\n",
-                        mor::latest_checkpoint(directory)->c_str());
+        if (trainer.completed_steps() < trainer.options().steps) {
+            mor::save_training(trainer, directory / "interrupted");
+            std::printf("\nInterrupted. The checkpoint is %s\n",
+                        (directory / "interrupted").c_str());
             return result;
         }
         mor::save_model(model, directory / "model");

@@ -9,9 +9,12 @@
 #include <cxxopts.hpp>
 #include <nlohmann/json.hpp>
 
+#include <array>
 #include <csignal>
 #include <cstdio>
 #include <ctime>
+#include <exception>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <tuple>

@@ -121,6 +121,14 @@ public:
         return report;
     }
 
+    /// Changes how many updates the run has in all. Before a trapezoid's cool-down begins this
+    /// alters no update that has been made. Throws ConfigError below completed_steps().
+    void plan_steps(Index steps) {
+        check<ConfigError>(steps >= completed_, "mor::Trainer: ", steps, " steps planned after ",
+                           completed_, " have been made");
+        options_.steps = steps;
+    }
+
     /// Updates until options.steps are done or the callback, given each StepReport, returns false.
     template <class Callback>
     void run(Callback&& keep_going) {
