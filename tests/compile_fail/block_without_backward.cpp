@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A block without a gradient cannot be trained.
-// expected-error: error: .*mor: Block needs .*forward, backward, initialize and visit_parameters
+// expected-error: error: .*mor: Block needs 'void backward\(Context<B>&, const Saved&, const
+// Rotary<B>&
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

@@ -65,8 +65,8 @@ inline void check_known_keys(const nlohmann::json& json, const std::string& wher
     check<ConfigError>(json.is_object(), where, ": expected an object");
     for (const auto& [key, value] : json.items()) {
         check<ConfigError>(std::find(known.begin(), known.end(), key) != known.end(), where,
-                           ": unknown key '", key, "'; the nearest known key is '",
-                           nearest_name(key, known), "'");
+                           ": unknown key '", io::detail::printable(key),
+                           "'; the nearest known key is '", nearest_name(key, known), "'");
     }
 }
 
@@ -119,12 +119,34 @@ template <class A, Backend B>
 }
 
 template <class A, Backend B>
-void read_weights(Model<A, B>& model, const std::filesystem::path& directory) {
-    TensorReader<B> tensors{directory / weights_file};
+void read_weights(Model<A, B>& model, TensorReader<B>& tensors) {
     model.visit_parameters([&](Parameter<B>& parameter) {
         tensors.read(parameter.name(), parameter.shape(), parameter.value());
     });
     tensors.expect_all_read();
+}
+
+/// Throws ConfigError if the weights are too few for the sizes, before anything is allocated for
+/// them: a wrong number in config.json must not cost the machine's memory.
+template <class A, Backend B>
+void check_sizes(const ModelConfig& config, const ArchitectureOptions<A>& options,
+                 const TensorReader<B>& tensors, const std::string& file) {
+    const auto num_physical = [&] {
+        try {
+            validate(config);
+            return typename A::Sharing{options.sharing}.layout(config.num_layers).num_physical();
+        } catch (const ConfigError& error) {
+            fail<ConfigError>(file, ": ", error.what());
+        }
+    }();
+    check<ConfigError>(num_physical <= tensors.num_tensors(), file, ": num_layers is ",
+                       config.num_layers, ", but the weights are only ", tensors.num_tensors(),
+                       " tensors");
+    const Index widest =
+        std::max({config.vocab_size, config.intermediate_size, config.num_heads * config.head_dim});
+    check<ConfigError>(widest <= tensors.num_elements() / config.hidden_size, file,
+                       ": a matrix of ", widest, " x ", config.hidden_size,
+                       " does not fit into the weights' ", tensors.num_elements(), " numbers");
 }
 
 }  // namespace detail
@@ -153,8 +175,10 @@ template <class A, Backend B>
     io::read_fields(detail::section(json, "router", file), options.router, file + ": router");
     io::read_fields(detail::section(json, "schedule", file), options.schedule, file + ": schedule");
     io::read_fields(detail::section(json, "cache", file), options.cache, file + ": cache");
+    detail::TensorReader<B> tensors{directory / detail::weights_file};
+    detail::check_sizes<A>(config, options, tensors, file);
     Model<A, B> model = detail::make_model<A>(backend, config, options, file);
-    detail::read_weights(model, directory);
+    detail::read_weights(model, tensors);
     return model;
 }
 

@@ -7,6 +7,7 @@
 #include <mor/core/error.hpp>
 #include <mor/core/reflect.hpp>
 #include <mor/io/dtype.hpp>
+#include <mor/io/json.hpp>
 #include <mor/io/safetensors.hpp>
 
 #include <cstddef>
@@ -54,14 +55,25 @@ public:
     explicit TensorReader(const std::filesystem::path& path) : path_{path.string()}, file_{path} {
         for (const auto& [name, info] : file_.tensors()) {
             unread_.push_back(name);
+            Index elements = 1;
+            for (const Index extent : info.shape) {
+                elements *= extent;  // the reader has checked that this fits
+            }
+            num_elements_ += elements;
         }
     }
+
+    [[nodiscard]] Index num_tensors() const { return std::ssize(file_.tensors()); }
+    [[nodiscard]] Index num_elements() const { return num_elements_; }
 
     /// Throws IoError naming file and tensor if it is missing or of another shape or kind.
     void read(const std::string& name, const std::vector<Index>& shape, VectorView<B> out) {
         const io::TensorInfo* const info = file_.find(name);
         if (info == nullptr) {
-            const std::string nearest = nearest_name(name, unread_);
+            // Names of a hostile file may be long: those near to ours are not.
+            std::erase_if(unread_,
+                          [&](const std::string& other) { return other.size() > 2 * name.size(); });
+            const std::string nearest = io::detail::printable(nearest_name(name, unread_));
             fail<IoError>(path_, ": tensor '", name, "' is missing",
                           nearest.empty() ? "" : "; the nearest name is '" + nearest + "'");
         }
@@ -73,7 +85,8 @@ public:
 
     /// Throws IoError naming the first tensor that nobody asked for.
     void expect_all_read() const {
-        check<IoError>(unread_.empty(), path_, ": tensor '", unread_.empty() ? "" : unread_.front(),
+        check<IoError>(unread_.empty(), path_, ": tensor '",
+                       unread_.empty() ? "" : io::detail::printable(unread_.front()),
                        "' does not belong to this model");
     }
 
@@ -89,6 +102,7 @@ private:
     std::string path_;
     io::SafetensorsFile file_;
     std::vector<std::string> unread_;
+    Index num_elements_ = 0;
 };
 
 }  // namespace mor::detail

@@ -108,9 +108,10 @@ void resume_training(Trainer<A, B, D>& trainer, const std::filesystem::path& dir
         file, ": completed_steps is ", completed.dump(), ", expected a number up to ",
         trainer.options().steps);
 
-    // Opened first: most damage to it shows before the trainer is changed.
+    // Both are opened first: most damage shows before the trainer is changed.
     detail::TensorReader<B> tensors{directory / detail::optimizer_file};
-    detail::read_weights(trainer.model(), directory);
+    detail::TensorReader<B> weights{directory / detail::weights_file};
+    detail::read_weights(trainer.model(), weights);
     for (auto& moments : trainer.optimizer().moments()) {
         tensors.read("m." + moments.name, {moments.m.size()}, moments.m.view());
         tensors.read("v." + moments.name, {moments.v.size()}, moments.v.view());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Arena<Space>: stack-like scratch memory. Activations and temporaries of a pass are carved from
-// it and given back together, so that after the first pass nothing is allocated any more.
+// it and given back together; once passes repeat, the arena does not grow any more.
 #pragma once
 
 #include <mor/core/space.hpp>
@@ -50,13 +50,19 @@ public:
 
     /// Gives back everything made after `mark`. When nothing is left in use and the memory had
     /// grown in pieces, the pieces become one.
-    void release(const Mark& mark) {
+    void release(const Mark& mark) noexcept {
         current_ = mark.chunk;
         used_ = mark.used;
         if (current_ == 0 && used_ == 0 && chunks_.size() > 1) {
             const std::size_t bytes = capacity_bytes();
             free_all();
-            grow(bytes);
+            try {
+                grow(bytes);
+            } catch (...) {
+                // Destructors come here: without the memory the arena stays empty, and whoever
+                // makes the next view gets the exception.
+                free_all();
+            }
         }
     }
 
@@ -108,6 +114,7 @@ private:
     }
 
     void grow(std::size_t bytes) {
+        chunks_.reserve(chunks_.size() + 1);  // so that a chunk once allocated is never lost
         chunks_.push_back({Space::allocate(bytes), bytes});
         current_ = chunks_.size() - 1;
         used_ = 0;

@@ -12,6 +12,11 @@
 
 namespace mor {
 
+// Streams of draws that must not repeat each other when everything has the same seed; data windows
+// use the streams 0, 1, 2, ...
+inline constexpr std::uint64_t weights_stream = ~std::uint64_t{0};
+inline constexpr std::uint64_t sampling_stream = weights_stream - 1;
+
 class Random {
 public:
     /// Independent streams differ in `stream`, for example the training step.

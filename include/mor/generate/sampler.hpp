@@ -28,7 +28,8 @@ struct SamplingOptions {
 class Sampler {
 public:
     /// Throws ConfigError if an option is out of range.
-    explicit Sampler(const SamplingOptions& options) : options_{options}, random_{options.seed} {
+    explicit Sampler(const SamplingOptions& options)
+        : options_{options}, random_{options.seed, sampling_stream} {
         check<ConfigError>(options.temperature >= 0, "mor::Sampler: temperature is ",
                            options.temperature, ", expected 0 or more");
         check<ConfigError>(options.top_k >= 0, "mor::Sampler: top_k is ", options.top_k,

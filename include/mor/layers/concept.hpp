@@ -31,21 +31,30 @@ struct AnyVisitor {
 
 }  // namespace detail
 
+template <class K, class B>
+concept HasBlockForward = requires { typename K::Saved; } &&
+                          requires(const K& block, Context<B>& context, MatrixView<B> x,
+                                   ConstIndexView<B> positions, const Rotary<B>& rotary,
+                                   detail::AnyKeyValueSource<B>& source, typename K::Saved& saved) {
+                              block.forward(context, x, positions, rotary, source, saved);
+                          };
+
+template <class K, class B>
+concept HasBlockBackward =
+    requires { typename K::Saved; } &&
+    requires(K& block, Context<B>& context, const typename K::Saved& saved, const Rotary<B>& rotary,
+             const KeyValueGradients<B>& gradients, bool owns,
+             MatrixView<B> dx) { block.backward(context, saved, rotary, gradients, owns, dx); };
+
 /// One layer of the stack. `forward` changes the hidden states [rows, hidden] in place and fills
 /// `Saved`; `backward` turns the gradient of its output into that of its input, in place.
 template <class K, class B>
-concept BlockLayer =
-    Backend<B> && requires { typename K::Saved; } &&
-    std::constructible_from<K, const std::string&, const ModelConfig&> &&
-    requires(K& block, const K& fixed, Context<B>& context, MatrixView<B> x,
-             ConstIndexView<B> positions, const Rotary<B>& rotary, typename K::Saved& saved,
-             detail::AnyKeyValueSource<B>& source, const KeyValueGradients<B>& gradients,
-             Random& random, detail::AnyVisitor visitor) {
-        { K::name } -> std::convertible_to<std::string_view>;
-        fixed.forward(context, x, positions, rotary, source, saved);
-        block.backward(context, saved, rotary, gradients, true, x);
-        block.initialize(random, 0.02);
-        block.visit_parameters(visitor);
-    };
+concept BlockLayer = Backend<B> && HasBlockForward<K, B> && HasBlockBackward<K, B> &&
+                     std::constructible_from<K, const std::string&, const ModelConfig&> &&
+                     requires(K& block, Random& random, detail::AnyVisitor visitor) {
+                         { K::name } -> std::convertible_to<std::string_view>;
+                         block.initialize(random, 0.02);
+                         block.visit_parameters(visitor);
+                     };
 
 }  // namespace mor

@@ -62,20 +62,33 @@ consteval bool explain_architecture() {
     if constexpr (NamesItsSlots<A>) {
         using Sharing = typename A::Sharing;
         using Router = typename A::Router;
-        static_assert(SharingPolicy<Sharing>,
-                      "mor: Sharing needs a static 'name', 'has_steps', an aggregate 'Options', a "
-                      "constructor (const Options&) and 'Layout layout(Index num_layers) const'. "
+        static_assert(HasLayout<Sharing>,
+                      "mor: Sharing needs 'Layout layout(Index num_layers) const'. "
                       "See docs/concepts.md#sharingpolicy");
+        static_assert(!HasLayout<Sharing> || SharingPolicy<Sharing>,
+                      "mor: Sharing needs 'static constexpr std::string_view name', 'static "
+                      "constexpr bool has_steps', an aggregate 'Options' and a constructor (const "
+                      "Options&). See docs/concepts.md#sharingpolicy");
         static_assert(HasRouterOptions<Router>,
                       "mor: Router needs an aggregate 'Options' and a constructor (const "
                       "Options&). See docs/concepts.md#routerpolicy");
         static_assert(HasMerge<Router>,
                       "mor: Router needs 'using Merge' = mor::Replace, mor::GateEachStep or "
                       "mor::GateAtExit. See docs/concepts.md#routerpolicy");
-        static_assert(HasSelect<Router, B> || LearnedRouter<Router, B>,
-                      "mor: Router needs 'Index select(Context<B>&, const StepView<B>&) const'; "
-                      "a learned one needs Weights<B>, Record<B>, select and backward. "
-                      "See docs/concepts.md#routerpolicy");
+        if constexpr (HasWeights<Router, B>) {
+            static_assert(HasLearnedSelect<Router, B>,
+                          "mor: Router needs 'Index select(Context<B>&, const Weights<B>&, const "
+                          "StepView<B>&, Record<B>&) const'. See docs/concepts.md#routerpolicy");
+            static_assert(HasRouterBackward<Router, B>,
+                          "mor: Router needs 'void backward(Context<B>&, Weights<B>&, const "
+                          "StepView<B>&, ConstIndexView<B> kept, Record<B>&, const "
+                          "StepGradient<B>&) const'. See docs/concepts.md#routerpolicy");
+        } else {
+            static_assert(HasSelect<Router, B>,
+                          "mor: Router needs 'Index select(Context<B>&, const StepView<B>&) "
+                          "const'; a learned one needs Weights<B> and Record<B>. "
+                          "See docs/concepts.md#routerpolicy");
+        }
         static_assert(
             requires {
                 { Router::name } -> std::convertible_to<std::string_view>;
@@ -96,10 +109,21 @@ consteval bool explain_architecture() {
                       "See docs/concepts.md#architecture");
     }
     if constexpr (HasBlock<A, B>) {
-        static_assert(BlockLayer<typename A::template Block<B>, B>,
-                      "mor: Block needs a static 'name', 'Saved', a constructor (const "
-                      "std::string& prefix, const ModelConfig&), forward, backward, initialize "
-                      "and visit_parameters. See docs/concepts.md#blocklayer");
+        using Block = typename A::template Block<B>;
+        static_assert(HasBlockForward<Block, B>,
+                      "mor: Block needs 'Saved' and 'void forward(Context<B>&, MatrixView<B> x, "
+                      "ConstIndexView<B> positions, const Rotary<B>&, KeyValueSource auto&, "
+                      "Saved&) const'. See docs/concepts.md#blocklayer");
+        static_assert(!HasBlockForward<Block, B> || HasBlockBackward<Block, B>,
+                      "mor: Block needs 'void backward(Context<B>&, const Saved&, const "
+                      "Rotary<B>&, const KeyValueGradients<B>&, bool owns, MatrixView<B> dx)'. "
+                      "See docs/concepts.md#blocklayer");
+        static_assert(
+            !HasBlockForward<Block, B> || !HasBlockBackward<Block, B> || BlockLayer<Block, B>,
+            "mor: Block needs 'static constexpr std::string_view name', a constructor "
+            "(const std::string& prefix, const ModelConfig&), 'void initialize(Random&, "
+            "double deviation)' and 'visit_parameters(visitor)'. "
+            "See docs/concepts.md#blocklayer");
     }
     return true;
 }

@@ -120,6 +120,9 @@ template <class A, Backend B>
 void backward(Model<A, B>& model, Context<B>& context, Trace<A, B>& trace,
               ConstMatrixView<B> dlogits, const BackwardOptions& options = {}) {
     trace.losses.clear();
+    for (auto& layer : trace.layers) {
+        layer.gradients = {};
+    }
     const Index rows = trace.normed.rows();
     const Index hidden = model.config().hidden_size;
     const MatrixView<B> dnormed = context.matrix(rows, hidden);

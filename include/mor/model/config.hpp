@@ -60,6 +60,13 @@ inline void validate(const ModelConfig& config) {
     expect_positive("num_kv_heads", config.num_kv_heads);
     expect_positive("head_dim", config.head_dim);
     expect_positive("max_positions", config.max_positions);
+    static constexpr Index most_layers = 65'536;
+    check<ConfigError>(config.num_layers <= most_layers, "mor::ModelConfig: num_layers is ",
+                       config.num_layers, ", expected at most ", most_layers);
+    static constexpr Index largest_table = Index{1} << 27;  // of rotary cosines
+    check<ConfigError>(config.max_positions <= largest_table / config.head_dim,
+                       "mor::ModelConfig: max_positions ", config.max_positions, " times head_dim ",
+                       config.head_dim, " is more than ", largest_table);
     check<ConfigError>(config.num_heads % config.num_kv_heads == 0, "mor::ModelConfig: num_heads ",
                        config.num_heads, " is not a multiple of num_kv_heads ",
                        config.num_kv_heads);

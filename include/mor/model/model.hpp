@@ -164,7 +164,7 @@ private:
     }
 
     void initialize(std::uint64_t seed) {
-        Random random{seed};
+        Random random{seed, weights_stream};
         embedding_.initialize(random, config_.initializer_range);
         for (Block& block : blocks_) {
             block.initialize(random, config_.initializer_range);

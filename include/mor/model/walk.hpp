@@ -124,9 +124,9 @@ private:
         auto& record = trace_.layers[static_cast<std::size_t>(layer)];
         const auto& block = model_.block_of(layer);
         const Index key_layer = model_.cache_policy().key_layer(model_.layout(), layer);
+        record = {};
         record.rows = rows;
         record.ran = true;
-        record.gradients = {};
         if (cache_ != nullptr) {
             const typename Arena<typename B::Space>::Scope scope{context_.arena()};
             CachedSource<B> source{*cache_, layer, key_layer, rows};
@@ -201,7 +201,7 @@ private:
             if (rows.size() > 0) {
                 run_layer(layer, x, rows, ranges);
             } else {
-                trace_.layers[static_cast<std::size_t>(layer)].ran = false;
+                trace_.layers[static_cast<std::size_t>(layer)] = {};
             }
         }
     }

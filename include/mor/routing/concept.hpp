@@ -34,25 +34,41 @@ concept HasSelect = requires(const R& router, Context<B>& context, const StepVie
     { router.select(context, step) } -> std::same_as<Index>;
 };
 
-/// The learned form: `Index select(Context<B>&, const Weights<B>&, const StepView<B>&,
-/// Record<B>&) const` and `void backward(Context<B>&, Weights<B>&, const StepView<B>&,
-/// ConstIndexView<B> kept, Record<B>&, const StepGradient<B>&) const`.
+/// A learned router: it has `Weights<B>`, constructed from (const ModelConfig&, Index num_steps),
+/// with `initialize(Random&, double)` and `visit_parameters(visitor)`, and a `Record<B>` of a pass.
 template <class R, class B>
-concept LearnedRouter =
+concept HasWeights =
     requires {
         typename R::template Weights<B>;
         typename R::template Record<B>;
     } && std::constructible_from<typename R::template Weights<B>, const ModelConfig&, Index> &&
-    requires(const R& router, Context<B>& context, const StepView<B>& step,
-             typename R::template Weights<B>& weights,
-             const typename R::template Weights<B>& fixed_weights,
-             typename R::template Record<B>& record, ConstIndexView<B> kept,
-             const StepGradient<B>& gradient, Random& random, detail::AnyVisitor visitor) {
-        { router.select(context, fixed_weights, step, record) } -> std::same_as<Index>;
-        router.backward(context, weights, step, kept, record, gradient);
+    requires(typename R::template Weights<B>& weights, Random& random, detail::AnyVisitor visitor) {
         weights.initialize(random, 0.02);
         weights.visit_parameters(visitor);
     };
+
+/// `Index select(Context<B>&, const Weights<B>&, const StepView<B>&, Record<B>&) const`
+template <class R, class B>
+concept HasLearnedSelect =
+    HasWeights<R, B> && requires(const R& router, Context<B>& context, const StepView<B>& step,
+                                 const typename R::template Weights<B>& weights,
+                                 typename R::template Record<B>& record) {
+        { router.select(context, weights, step, record) } -> std::same_as<Index>;
+    };
+
+/// `void backward(Context<B>&, Weights<B>&, const StepView<B>&, ConstIndexView<B> kept,
+/// Record<B>&, const StepGradient<B>&) const`
+template <class R, class B>
+concept HasRouterBackward =
+    HasWeights<R, B> &&
+    requires(const R& router, Context<B>& context, const StepView<B>& step,
+             typename R::template Weights<B>& weights, ConstIndexView<B> kept,
+             typename R::template Record<B>& record, const StepGradient<B>& gradient) {
+        router.backward(context, weights, step, kept, record, gradient);
+    };
+
+template <class R, class B>
+concept LearnedRouter = HasLearnedSelect<R, B> && HasRouterBackward<R, B>;
 
 /// Decides, before each recursion step, which candidates take it.
 template <class R, class B>

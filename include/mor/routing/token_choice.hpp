@@ -10,6 +10,7 @@
 #include <mor/ops/select.hpp>
 #include <mor/routing/concept.hpp>
 
+#include <algorithm>
 #include <tuple>
 
 namespace mor {
@@ -98,7 +99,7 @@ public:
         const double balancing = ops::balancing_loss<B>(
             context, record.gate, record.best, options_.balancing_coefficient * scale, dgate);
         ops::softmax_gate_backward<B>(context, record.gate, options_.alpha, dgate, dscores);
-        const double mean = scale / static_cast<double>(rows);
+        const double mean = scale / static_cast<double>(std::max<Index>(1, rows));
         const double z =
             ops::router_z_loss<B>(context, record.scores, options_.z_coefficient * mean, dscores);
         add_loss(*gradient.losses, "balancing", balancing * scale, options_.balancing_coefficient);

@@ -44,26 +44,28 @@ struct Evaluation {
     [[nodiscard]] double bits_per_token() const { return nats_per_token / std::numbers::ln2; }
 };
 
-/// The mean loss over non-overlapping windows of a range. Throws ConfigError if an option is
-/// impossible or the range is too short for a window.
+/// The mean loss over non-overlapping windows of a range: every token but the first is scored, the
+/// last ones in a shorter window, unless max_windows asks for a sample. Throws ConfigError if an
+/// option is impossible or the range is too short for a window.
 template <class A, Backend B, TokenStream D>
 [[nodiscard]] Evaluation evaluate(const Model<A, B>& model, Context<B>& context, const D& data,
                                   const TokenRange& range, const EvaluationOptions& options) {
     check<ConfigError>(options.batch > 0 && options.sequence > 0 && options.max_windows > 0,
                        "mor::evaluate: batch, sequence and max_windows are ", options.batch, ", ",
                        options.sequence, ", ", options.max_windows, "; expected positive numbers");
-    const Index available = (range.size() - 1) / options.sequence;
+    check<ConfigError>(range.size() > options.sequence, "mor::evaluate: ", data.name(), " offers ",
+                       range.size(), " tokens, one window needs ", options.sequence + 1);
+    const Index scored = range.size() - 1;
+    const Index available = (scored + options.sequence - 1) / options.sequence;
     const Index windows = std::min(available, options.max_windows);
-    check<ConfigError>(windows > 0, "mor::evaluate: ", data.name(), " offers ", range.size(),
-                       " tokens, one window needs ", options.sequence + 1);
     Trace<A, B> trace;
     Evaluation result;
     double sum = 0;
     for (Index first = 0; first < windows; first += options.batch) {
         WindowBatch batch;
         for (Index i = first; i < std::min(first + options.batch, windows); ++i) {
-            batch.append(data, range.first + i * available / windows * options.sequence,
-                         options.sequence);
+            const Index begin = i * available / windows * options.sequence;
+            batch.append(data, range.first + begin, std::min(options.sequence, scored - begin));
         }
         model.forward(context, {batch.tokens, batch.lengths}, {.decision = options.decision},
                       trace);

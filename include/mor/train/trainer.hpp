@@ -107,8 +107,8 @@ public:
         }
         report.gradient_norm = gradient_norm(context_, model_);
         check<NumericError>(std::isfinite(report.loss) && std::isfinite(report.gradient_norm),
-                            "mor::Trainer: step ", report.step, ": loss is ", report.loss,
-                            " and the gradient's norm ", report.gradient_norm);
+                            "mor::Trainer: step ", report.step, " on ", data_.name(), ": loss is ",
+                            report.loss, " and the gradient's norm ", report.gradient_norm);
         const double factor = options_.schedule.factor(completed_, options_.steps);
         report.learning_rate = factor * options_.optimizer.learning_rate;
         // The authors' clipping is torch's: 1e-6 keeps the division finite.
@@ -121,11 +121,19 @@ public:
         return report;
     }
 
-    /// Changes how many updates the run has in all. Before a trapezoid's cool-down begins this
-    /// alters no update that has been made. Throws ConfigError below completed_steps().
+    /// Changes how many updates the run has in all, while the rate is still constant: a trapezoid
+    /// whose cool-down begins later or earlier is the same so far. A run that is resumed must be
+    /// given the new count. Throws ConfigError for a cosine, or if the old or the new cool-down
+    /// lies in the past.
     void plan_steps(Index steps) {
-        check<ConfigError>(steps >= completed_, "mor::Trainer: ", steps, " steps planned after ",
-                           completed_, " have been made");
+        const LearningRateSchedule& schedule = options_.schedule;
+        check<ConfigError>(schedule.shape == ScheduleShape::trapezoid,
+                           "mor::Trainer: only a trapezoid schedule can be planned again");
+        check<ConfigError>(completed_ <= std::min(steps, options_.steps) - schedule.cooldown_steps,
+                           "mor::Trainer: ", steps, " steps cannot be planned instead of ",
+                           options_.steps, " after ", completed_,
+                           " have been made: a cool-down of ", schedule.cooldown_steps,
+                           " would have begun");
         options_.steps = steps;
     }
 

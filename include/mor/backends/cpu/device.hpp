@@ -31,10 +31,11 @@ public:
 
     Cpu() : Cpu{Options{}} {}
 
-    /// Starts the threads. Throws ConfigError if the count is negative.
+    /// Starts the threads. Throws ConfigError if the count is negative or absurd.
     explicit Cpu(const Options& options) : threads_{options.threads} {
-        check<ConfigError>(threads_ >= 0, "mor::Cpu: threads is ", threads_,
-                           ", expected 0 or more");
+        constexpr Index most = 4'096;
+        check<ConfigError>(threads_ >= 0 && threads_ <= most, "mor::Cpu: threads is ", threads_,
+                           ", expected 0 (one a core) to ", Index{most});
         if (threads_ == 0) {
             threads_ = std::max<Index>(1, static_cast<Index>(std::thread::hardware_concurrency()));
         }
@@ -43,15 +44,20 @@ public:
         }
     }
 
+    // Models and contexts keep its address.
+    Cpu(const Cpu&) = delete;
+    Cpu& operator=(const Cpu&) = delete;
+
     [[nodiscard]] Index threads() const { return threads_; }
 
     /// Calls body(first, last) for consecutive pieces of [0, count), one piece a thread; pieces
     /// hold at least `grain` items. The split depends only on these numbers, so results that
-    /// depend on it repeat from run to run. An exception of a piece is rethrown here.
+    /// depend on it repeat from run to run. An exception of a piece is rethrown here. Inside a
+    /// piece that another thread runs, a nested call runs serially.
     template <class Body>
     void parallel_for(Index count, Index grain, Body&& body) const {
         const Index pieces = std::clamp<Index>(count / std::max<Index>(1, grain), 1, threads_);
-        if (pieces == 1) {
+        if (pieces == 1 || pool_->CurrentThreadId() >= 0) {
             if (count > 0) {
                 body(Index{0}, count);
             }
