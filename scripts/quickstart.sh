@@ -10,7 +10,6 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 text=""
 minutes=10
 output=$PWD/quickstart-results
-held_out=262144
 command="scripts/quickstart.sh $*"
 while (($# > 0)); do
     case $1 in
@@ -30,6 +29,10 @@ while (($# > 0)); do
             ;;
     esac
 done
+if [[ ! $minutes =~ ^[0-9]*\.?[0-9]+$ ]]; then
+    echo "quickstart: --minutes is '$minutes', expected a positive number" >&2
+    exit 2
+fi
 if [[ -n $text && ! -r $text ]]; then
     echo "quickstart: $text: no such file, or not readable" >&2
     exit 1
@@ -61,18 +64,12 @@ if [[ -z $text ]]; then
 fi
 
 # The yardsticks read exactly the held-out bytes.
-held_out_text() {
-    if [[ -d $text ]]; then
-        find "$text" -type f -print0 | LC_ALL=C sort -z | xargs -0 cat | tail -c "$held_out"
-    else
-        tail -c "$held_out" "$text"
-    fi
-}
-gzip_bytes=$(held_out_text | gzip -9 | wc -c)
-xz_bytes=$(held_out_text | xz -9 | wc -c)
+"$build/examples/quickstart" --text "$text" --write-held-out "$output/held_out.txt"
+gzip_bytes=$(gzip -9 <"$output/held_out.txt" | wc -c)
+xz_bytes=$(xz -9 <"$output/held_out.txt" | wc -c)
 
 "$build/examples/quickstart" --text "$text" --minutes "$minutes" --output "$output" \
-    --held-out "$held_out" --command "$command" \
+    --command "$command" \
     --baseline "gzip -9=$gzip_bytes" --baseline "xz -9=$xz_bytes"
 python3 scripts/make_report.py "$output/report.json" "$output/report.html"
 echo

@@ -55,7 +55,7 @@ public:
     [[nodiscard]] Speed measure_speed(const Setting& setting) const {
         mor::Model<A, Backend> model{setting.backend, config_, options_, setting.seed};
         mor::Trainer trainer{model, setting.corpus, setting.data.training,
-                             trainer_options(setting, 4)};
+                             trainer_options(setting, 8)};
         Speed speed;
         trainer.run([&](const mor::StepReport& report) {
             speed.flops_per_step = report.flops;
@@ -69,7 +69,8 @@ public:
     }
 
     /// Trains for as many updates as the budget allows and measures the model. Saves it below the
-    /// output directory; after Ctrl-C what it saves is a checkpoint that can be resumed.
+    /// output directory; after Ctrl-C it saves a training checkpoint instead, which is also a
+    /// model.
     [[nodiscard]] Result train(const Setting& setting, double flops, const Speed& speed) const {
         const auto steps =
             std::max<mor::Index>(10, static_cast<mor::Index>(flops / speed.flops_per_step));
@@ -84,15 +85,17 @@ public:
         std::filesystem::remove(directory / "metrics.jsonl");
         mor::MetricsFile metrics{directory / "metrics.jsonl"};
         Progress progress{name_};
-        bool planned = false;
+        const mor::Index cooldown = trainer.options().schedule.cooldown_steps;
+        mor::Index next_plan = steps / 2;
         trainer.run([&](const mor::StepReport& report) {
             result.training_flops += report.flops;
-            if (!planned && result.training_flops > 0.7 * flops) {
-                // A step's operations vary with the routing: spend the rest of the budget exactly.
+            if (report.step == next_plan) {
+                // A step's operations vary with the routing: plan again by what they were so far,
+                // half way and just before the cool-down.
                 const double mean = result.training_flops / static_cast<double>(report.step);
-                trainer.plan_steps(
-                    std::max(report.step, static_cast<mor::Index>(std::round(flops / mean))));
-                planned = true;
+                trainer.plan_steps(std::max(report.step + cooldown,
+                                            static_cast<mor::Index>(std::round(flops / mean))));
+                next_plan = std::max(report.step + 1, trainer.options().steps - cooldown);
             }
             metrics.write(report);
             progress.show(report, trainer.options().steps);
@@ -101,7 +104,7 @@ public:
         });
         if (trainer.completed_steps() < trainer.options().steps) {
             mor::save_training(trainer, directory / "interrupted");
-            std::printf("\nInterrupted. The checkpoint is %s\n",
+            std::printf("\nInterrupted. The model so far: generate %s PROMPT\n",
                         (directory / "interrupted").c_str());
             return result;
         }

@@ -9,7 +9,9 @@
 #include <cxxopts.hpp>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <array>
+#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <ctime>
@@ -29,13 +31,31 @@ struct Baseline {
     double bits_per_byte = 0;
 };
 
-/// "gzip -9=12345" and the number of bytes that were compressed.
-Baseline parse_baseline(const std::string& text, mor::Index bytes) {
+/// "gzip -9=12345": the bytes that a compressor needs for the held-out part.
+Baseline parse_baseline(const std::string& text, mor::Index held_out) {
     const auto equals = text.rfind('=');
-    mor::check<mor::ConfigError>(equals != std::string::npos, "--baseline ", text,
-                                 ": expected NAME=BYTES");
-    return {text.substr(0, equals),
-            8 * std::stod(text.substr(equals + 1)) / static_cast<double>(bytes)};
+    double bytes = 0;
+    if (equals != std::string::npos) {
+        std::from_chars(text.data() + equals + 1, text.data() + text.size(), bytes);
+    }
+    mor::check<mor::ConfigError>(bytes > 0, "--baseline ", text, ": expected NAME=BYTES");
+    return {text.substr(0, equals), 8 * bytes / static_cast<double>(held_out)};
+}
+
+/// Keeps a tenth of the text for evaluation, at most 256 KiB.
+mor::DataSplit split_text(const mor::io::ByteCorpus& corpus, mor::Index window) {
+    constexpr mor::Index most = 262'144;
+    return mor::split(corpus, std::min(most, corpus.size() / 10), window);
+}
+
+/// Writes the held-out bytes, so that compressors read exactly what the models are scored on.
+void write_held_out(const mor::io::ByteCorpus& corpus, const mor::TokenRange& range,
+                    const std::string& path) {
+    std::vector<mor::TokenId> tokens(static_cast<std::size_t>(range.size()));
+    corpus.read(range.first, tokens);
+    const std::string bytes(tokens.begin(), tokens.end());
+    mor::io::write_file_atomically(
+        path, [&](mor::io::FileWriter& file) { file.write(bytes.data(), bytes.size()); });
 }
 
 auto make_contenders(const mor::ModelConfig& sizes) {
@@ -102,16 +122,24 @@ std::string processor() {
 }
 
 int run(const cxxopts::ParseResult& arguments) {
+    const auto minutes = arguments["minutes"].as<double>();
+    mor::check<mor::ConfigError>(minutes > 0 && minutes < 1e5, "--minutes is ", minutes,
+                                 ", expected a positive number");
     Backend backend{{.threads = arguments["threads"].as<mor::Index>()}};
     const mor::io::ByteCorpus corpus{arguments["text"].as<std::string>()};
-    const auto held_out = arguments["held-out"].as<mor::Index>();
     Setting setting{.backend = backend,
                     .corpus = corpus,
                     .data = {},
                     .output = arguments["output"].as<std::string>(),
                     .prompt = arguments["prompt"].as<std::string>(),
                     .seed = arguments["seed"].as<std::uint64_t>()};
-    setting.data = mor::split(corpus, held_out, setting.sequence);
+    setting.data = split_text(corpus, setting.sequence);
+    const mor::Index held_out = setting.data.held_out.size();
+    if (arguments.count("write-held-out") != 0) {
+        write_held_out(corpus, setting.data.held_out,
+                       arguments["write-held-out"].as<std::string>());
+        return 0;
+    }
     std::vector<Baseline> baselines;
     if (arguments.count("baseline") != 0) {
         for (const std::string& text : arguments["baseline"].as<std::vector<std::string>>()) {
@@ -126,7 +154,7 @@ int run(const cxxopts::ParseResult& arguments) {
     const auto contenders = make_contenders({.max_positions = 1'024, .initializer_range = 0.06});
     // Equal operations for all, so that together they take the asked time: a sixth of it goes to
     // measuring them afterwards.
-    const double seconds = 60 * arguments["minutes"].as<double>() * 5 / 6;
+    const double seconds = 60 * minutes * 5 / 6;
     std::vector<Speed> speeds;
     double seconds_per_flop = 0;
     std::apply([&](const auto&... c) { (speeds.push_back(c.measure_speed(setting)), ...); },
@@ -144,7 +172,8 @@ int run(const cxxopts::ParseResult& arguments) {
         }
     };
     std::apply([&](const auto&... c) { (train(c), ...); }, contenders);
-    if (interrupted) {
+    std::erase_if(results, [](const Result& result) { return result.training_seconds == 0; });
+    if (interrupted && results.empty()) {
         return 130;
     }
 
@@ -170,7 +199,7 @@ int run(const cxxopts::ParseResult& arguments) {
                                     {"command", arguments["command"].as<std::string>()},
                                     {"seed", setting.seed},
                                     {"date", today()}}},
-                                  {"minutes", arguments["minutes"].as<double>()},
+                                  {"minutes", minutes},
                                   {"num_recursions", mor::RecursionOptions{}.num_recursions},
                                   {"baselines", nlohmann::json::array()},
                                   {"models", nlohmann::json::array()}};
@@ -185,7 +214,7 @@ int run(const cxxopts::ParseResult& arguments) {
     mor::io::write_file_atomically(setting.output / "report.json", [&](mor::io::FileWriter& file) {
         file.write(text.data(), text.size());
     });
-    return 0;
+    return interrupted ? 130 : 0;
 }
 
 }  // namespace
@@ -197,12 +226,11 @@ int main(int argc, char** argv) {
         "minutes", "how long everything may take", cxxopts::value<double>()->default_value("10"))(
         "output", "directory for models and report.json",
         cxxopts::value<std::string>()->default_value("quickstart"))(
-        "held-out", "bytes at the end kept for evaluation",
-        cxxopts::value<mor::Index>()->default_value("262144"))(
         "prompt", "what to continue",
         cxxopts::value<std::string>()->default_value("Recursion \\Re*cur\"sion\\, n. "))(
-        "baseline", "NAME=BYTES of the compressed held-out part",
-        cxxopts::value<std::vector<std::string>>())(
+        "write-held-out", "only write the held-out bytes to this file",
+        cxxopts::value<std::string>())("baseline", "NAME=BYTES of the compressed held-out part",
+                                       cxxopts::value<std::vector<std::string>>())(
         "command", "how this was started, for the report",
         cxxopts::value<std::string>()->default_value("quickstart"))(
         "threads", "0: one per core", cxxopts::value<mor::Index>()->default_value("0"))(

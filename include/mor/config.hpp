@@ -4,5 +4,5 @@
 #pragma once
 
 #if !defined(__cpp_concepts) || __cpp_concepts < 201907L
-#error "mor: needs C++20 with concepts: g++ 12, clang++ 14 or newer, and -std=c++20 or later"
+#error "mor: needs C++20 with concepts: g++ 12, clang++ 16 or newer, and -std=c++20 or later"
 #endif

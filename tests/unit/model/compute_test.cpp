@@ -248,7 +248,7 @@ TEST_CASE_TEMPLATE("after the first pass nothing is allocated any more", A, MOR_
     CHECK(context.arena().capacity_bytes() == bytes);
 }
 
-TEST_CASE_TEMPLATE("decoding allocates nothing per token", A, mor::Recursive<mor::Cycle>,
+TEST_CASE_TEMPLATE("the arena does not grow from token to token", A, mor::Recursive<mor::Cycle>,
                    mor::MoRExpert<mor::MiddleCycle>, mor::MoRToken<mor::Cycle>) {
     Cpu cpu{{.threads = 1}};
     const auto model = make_model<A>(cpu);

@@ -12,7 +12,11 @@
 #endif
 
 #include <Eigen/Core>
+#if __has_include(<Eigen/ThreadPool>)
+#include <Eigen/ThreadPool>  // Eigen 5
+#else
 #include <unsupported/Eigen/CXX11/ThreadPool>
+#endif
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
