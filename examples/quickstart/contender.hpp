@@ -89,7 +89,7 @@ public:
         mor::Index next_plan = steps / 2;
         trainer.run([&](const mor::StepReport& report) {
             result.training_flops += report.flops;
-            if (report.step == next_plan) {
+            if (report.step == next_plan && report.step <= trainer.options().steps - cooldown) {
                 // A step's operations vary with the routing: plan again by what they were so far,
                 // half way and just before the cool-down.
                 const double mean = result.training_flops / static_cast<double>(report.step);

@@ -75,7 +75,8 @@ public:
                           [&](const std::string& other) { return other.size() > 2 * name.size(); });
             const std::string nearest = io::detail::printable(nearest_name(name, unread_));
             fail<IoError>(path_, ": tensor '", name, "' is missing",
-                          nearest.empty() ? "" : "; the nearest name is '" + nearest + "'");
+                          nearest.empty() ? "" : "; the nearest name is '", nearest,
+                          nearest.empty() ? "" : "'");
         }
         check<IoError>(info->shape == shape, path_, ": tensor '", name, "' is ",
                        format(info->shape), ", the model expects ", format(shape));

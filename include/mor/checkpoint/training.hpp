@@ -109,8 +109,8 @@ void resume_training(Trainer<A, B, D>& trainer, const std::filesystem::path& dir
         trainer.options().steps);
 
     // Both are opened first: most damage shows before the trainer is changed.
-    detail::TensorReader<B> tensors{directory / detail::optimizer_file};
     detail::TensorReader<B> weights{directory / detail::weights_file};
+    detail::TensorReader<B> tensors{directory / detail::optimizer_file};
     detail::read_weights(trainer.model(), weights);
     for (auto& moments : trainer.optimizer().moments()) {
         tensors.read("m." + moments.name, {moments.m.size()}, moments.m.view());

@@ -121,7 +121,7 @@ public:
             }
             entry_->second.dtype = *dtype;
         } else {
-            refuse("'" + printable(value) + "'");
+            refuse(std::string{"'"}.append(printable(value)).append("'"));
         }
         return true;
     }

@@ -166,12 +166,12 @@ TEST_CASE("files of a run that are missing or broken are named") {
     const IoError io{""};
     const ConfigError config{""};
     CHECK(contains(error_with(io, "training.json", "{"), "byte"));
-    CHECK(contains(error_with(config, "training.json", "{}"), "'options' is missing"));
+    CHECK(contains(error_with(config, "training.json", "{}"), "'data' is missing"));
     CHECK(contains(error_with(config, "training.json", "[]"), "expected an object"));
     CHECK(contains(error_with(config, "training.json", R"({"complete_steps": 1})"),
                    "the nearest known key is 'completed_steps'"));
-    CHECK(contains(error_with(config, "training.json", R"({"options": 5, "completed_steps": 1})"),
-                   "options: expected an object"));
+    CHECK(contains(error_with(config, "training.json", R"({"data": 5, "completed_steps": 1})"),
+                   "data is 5, this run has"));
     const std::string training = read_file(saved.path / "training.json");
     for (const char* steps : {"11", "-1", "18446744073709551615", "2.5", "\"3\"", "null"}) {
         CAPTURE(steps);

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <string>
 #include <vector>
@@ -328,4 +329,62 @@ TEST_CASE("a token outside the vocabulary stops the run, and the weights stay") 
     mor::Trainer trainer{model, text, text.all(), {.sequence = 5}};
     CHECK(throws_with<mor::ShapeError>([&] { trainer.step(); }, {"29", "vocabulary"}));
     CHECK(weights_of(model) == before);
+}
+
+TEST_CASE("steps can be planned again until a cool-down begins, and the rate never rises again") {
+    using A = mor::Vanilla;
+    Cpu cpu{{.threads = 1}};
+    const auto text = random_text(300);
+    auto model = make_model<A>(cpu);
+    mor::Trainer trainer{model,
+                         text,
+                         text.all(),
+                         {.steps = 8,
+                          .batch = 1,
+                          .sequence = 8,
+                          .schedule = {.warmup_steps = 2, .cooldown_steps = 3}}};
+    std::vector<double> rates;
+    trainer.run([&](const mor::StepReport& report) {
+        rates.push_back(report.learning_rate);
+        if (report.step == 5) {
+            trainer.plan_steps(12);
+        }
+        return true;
+    });
+    CHECK(rates.size() == 12);
+    CHECK(std::is_sorted(rates.begin() + 2, rates.end(), std::greater<>{}));
+    CHECK(rates[8] == rates[2]);
+    CHECK(rates[11] < rates[8]);
+    CHECK_THROWS_AS(trainer.plan_steps(20), ConfigError);
+
+    auto cosine_model = make_model<A>(cpu);
+    mor::Trainer cosine{cosine_model,
+                        text,
+                        text.all(),
+                        {.sequence = 8, .schedule = {.shape = mor::ScheduleShape::cosine}}};
+    CHECK_THROWS_AS(cosine.plan_steps(20), ConfigError);
+}
+
+TEST_CASE("a second backward of the same trace gives the same gradients") {
+    using A = mor::MoRExpert<>;
+    Cpu cpu{{.threads = 1}};
+    auto model = make_model<A>(cpu);
+    const auto text = random_text(100);
+    const auto batch = mor::random_windows(text, text.all(), 2, 12, 5, 0);
+    mor::Context<Cpu> context{cpu};
+    mor::Trace<A, Cpu> trace;
+    model.forward(context, {batch.tokens, batch.lengths}, {}, trace);
+    const auto dlogits = context.matrix(24, 29);
+    (void)mor::language_model_loss<Cpu>(context, trace.logits, batch.targets, 1.0, dlogits);
+    std::vector<std::vector<double>> gradients;
+    for (int pass = 0; pass < 2; ++pass) {
+        model.zero_gradients();
+        mor::backward(model, context, trace, dlogits);
+        gradients.emplace_back();
+        model.visit_parameters([&](const mor::Parameter<Cpu>& parameter) {
+            const auto values = to_host(parameter.gradient());
+            gradients.back().insert(gradients.back().end(), values.begin(), values.end());
+        });
+    }
+    CHECK(gradients[0] == gradients[1]);
 }
