@@ -22,7 +22,8 @@ int main() {
         return report.step % 100 != 0 || std::printf("loss %.2f\n", report.loss) > 0;
     });
     mor::Context<mor::Cpu<float>> context{cpu};
-    const auto result = mor::generate(model, context, {{'T', 'h', 'e', ' '}}, {.max_new_tokens = 40});
+    const auto result =
+        mor::generate(model, context, {{'T', 'h', 'e', ' '}}, {.max_new_tokens = 40});
     for (const mor::GeneratedToken& token : result.tokens) {
         std::printf("%c%d ", token.token, static_cast<int>(token.depth));
     }

@@ -95,7 +95,8 @@ void resume_training(Trainer<A, B, D>& trainer, const std::filesystem::path& dir
     for (const auto& [key, value] : run.items()) {
         const nlohmann::json& saved = detail::section(json, key, file);
         if (value.is_object() && saved.is_object()) {
-            detail::check_same(saved, value, file + ": " + key + ".");
+            detail::check_same(saved, value,
+                               std::string{file}.append(": ").append(key).append("."));
         } else {
             check<ConfigError>(saved == value, file, ": ", key, " is ", saved.dump(),
                                ", this run has ", value.dump());
