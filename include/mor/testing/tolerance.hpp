@@ -34,12 +34,16 @@ namespace detail {
 /// "[3, 17]" for element 305 of a view with 96 columns.
 template <std::size_t Rank>
 [[nodiscard]] std::string format_position(Index element, const std::array<Index, Rank>& extents) {
-    std::string text;
+    std::array<Index, Rank> position{};
     for (std::size_t axis = Rank; axis-- > 0;) {
-        text = std::to_string(element % extents[axis]) + (text.empty() ? "" : ", ") + text;
+        position[axis] = element % extents[axis];
         element /= extents[axis];
     }
-    return "[" + text + "]";
+    std::string text = "[";
+    for (std::size_t axis = 0; axis < Rank; ++axis) {
+        text.append(axis == 0 ? "" : ", ").append(std::to_string(position[axis]));
+    }
+    return text.append("]");
 }
 
 template <std::size_t Rank>
