@@ -104,7 +104,7 @@ public:
         });
         if (trainer.completed_steps() < trainer.options().steps) {
             mor::save_training(trainer, directory / "interrupted");
-            std::printf("\nInterrupted. The model so far: generate %s PROMPT\n",
+            std::printf("\nInterrupted. The model so far is in %s; examples/generate opens it.\n",
                         (directory / "interrupted").c_str());
             return result;
         }
