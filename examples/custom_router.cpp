@@ -54,7 +54,8 @@ struct ConvergenceMoR : mor::DefaultArchitecture {
 
 // Trains on the text named by the first argument for as many steps as the second says.
 int main(int argc, char** argv) try {
-    if (argc != 3) {
+    const long long steps = argc == 3 ? std::atoll(argv[2]) : 0;
+    if (steps < 1) {
         std::fprintf(stderr, "usage: custom_router TEXT STEPS\n");
         return 2;
     }
@@ -63,8 +64,7 @@ int main(int argc, char** argv) try {
         cpu, {.hidden_size = 64, .intermediate_size = 192}, {.router = {.threshold = 0.5}}};
     const mor::io::ByteCorpus text{argv[1]};
     const mor::DataSplit data = mor::split(text, text.size() / 10, 128);
-    mor::Trainer trainer{
-        model, text, data.training, {.steps = std::atoll(argv[2]), .sequence = 128}};
+    mor::Trainer trainer{model, text, data.training, {.steps = steps, .sequence = 128}};
     trainer.run([](const mor::StepReport& report) {
         std::printf("step %3lld  loss %.3f  active", static_cast<long long>(report.step),
                     report.loss);
@@ -72,7 +72,6 @@ int main(int argc, char** argv) try {
             std::printf(" %3.0f %%", 100 * share);
         }
         std::printf("\n");
-        return true;
     });
 } catch (const mor::Error& error) {
     std::fprintf(stderr, "custom_router: %s\n", error.what());

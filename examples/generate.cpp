@@ -5,9 +5,7 @@
 #include <mor/mor.hpp>
 
 #include <cstdio>
-#include <string_view>
 #include <variant>
-#include <vector>
 
 using Architectures = mor::ArchitectureList<mor::Vanilla, mor::Recursive<>, mor::MoRExpert<>,
                                             mor::MoRToken<>, mor::MoRExpert<mor::Cycle>>;
@@ -18,16 +16,10 @@ int main(int argc, char** argv) try {
         return 2;
     }
     mor::Cpu<float> cpu;
-    const std::string_view text = argv[2];
-    std::vector<mor::TokenId> prompt;
-    for (const char c : text) {
-        prompt.push_back(static_cast<unsigned char>(c));
-    }
     const auto any = mor::load_any<Architectures>(cpu, argv[1]);
     std::visit(
         [&](const auto& model) {
-            mor::Context<mor::Cpu<float>> context{cpu};
-            const auto result = mor::generate(model, context, prompt,
+            const auto result = mor::generate(model, mor::io::to_tokens(argv[2]),
                                               {.max_new_tokens = 400,
                                                .sampling = {.temperature = 0.8, .top_p = 0.95},
                                                .on_token = [](const mor::GeneratedToken& token) {

@@ -2,7 +2,7 @@
 //
 // The README's program: compose a Mixture-of-Recursions model, train it for a moment, generate.
 // snippet-begin hello
-#include <mor/checkpoint.hpp>
+#include <mor/io/byte_corpus.hpp>
 #include <mor/mor.hpp>
 
 #include <cstdio>
@@ -13,20 +13,18 @@ struct MyMoR : mor::DefaultArchitecture {  // Middle-Cycle, recursion-wise cache
 
 int main() {
     mor::Cpu<float> cpu;
-    mor::Model<MyMoR, mor::Cpu<float>> model{
-        cpu, {.hidden_size = 64, .intermediate_size = 192}, {.sharing = {.num_recursions = 3}}};
+    mor::Model<MyMoR, mor::Cpu<float>> model{cpu, {.hidden_size = 64, .intermediate_size = 192}};
     const mor::io::ByteCorpus text{"LICENSE"};
     const mor::TokenRange training = mor::split(text, text.size() / 10, 128).training;
     mor::Trainer trainer{model, text, training, {.steps = 300, .sequence = 128}};
     trainer.run([](const mor::StepReport& report) {
-        return report.step % 100 != 0 || std::printf("loss %.2f\n", report.loss) > 0;
+        if (report.step % 100 == 0) {
+            std::printf("loss %.2f\n", report.loss);
+        }
     });
-    mor::Context<mor::Cpu<float>> context{cpu};
-    const auto result =
-        mor::generate(model, context, {{'T', 'h', 'e', ' '}}, {.max_new_tokens = 40});
+    const auto result = mor::generate(model, mor::io::to_tokens("The "), {.max_new_tokens = 40});
     for (const mor::GeneratedToken& token : result.tokens) {
         std::printf("%c%d ", token.token, static_cast<int>(token.depth));
     }
-    mor::save_model(model, "my_mor");
 }
 // snippet-end

@@ -16,6 +16,8 @@
 #include <cstdio>
 #include <filesystem>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace quickstart {
@@ -63,7 +65,6 @@ public:
             speed.seconds_per_step = report.step <= 2
                                          ? report.seconds
                                          : std::min(speed.seconds_per_step, report.seconds);
-            return true;
         });
         return speed;
     }

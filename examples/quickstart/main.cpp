@@ -53,9 +53,7 @@ void write_held_out(const mor::io::ByteCorpus& corpus, const mor::TokenRange& ra
                     const std::string& path) {
     std::vector<mor::TokenId> tokens(static_cast<std::size_t>(range.size()));
     corpus.read(range.first, tokens);
-    const std::string bytes(tokens.begin(), tokens.end());
-    mor::io::write_file_atomically(
-        path, [&](mor::io::FileWriter& file) { file.write(bytes.data(), bytes.size()); });
+    mor::io::write_file_atomically(path, std::string(tokens.begin(), tokens.end()));
 }
 
 auto make_contenders(const mor::ModelConfig& sizes) {
@@ -121,6 +119,38 @@ std::string processor() {
     return "unknown";
 }
 
+/// What scripts/make_report.py draws.
+nlohmann::ordered_json make_report(const Setting& setting, const cxxopts::ParseResult& arguments,
+                                   const std::vector<Baseline>& baselines,
+                                   const std::vector<Result>& results) {
+    const std::string text = std::filesystem::path{setting.corpus.name()}.filename().string();
+    nlohmann::ordered_json report{{"title", "Mixture-of-Recursions on " + text},
+                                  {"corpus",
+                                   {{"name", text},
+                                    {"training_bytes", setting.data.training.size()},
+                                    {"held_out_bytes", setting.data.held_out.size()}}},
+                                  {"machine",
+                                   {{"processor", processor()},
+                                    {"threads", setting.backend.threads()},
+                                    {"compiler", MOR_QUICKSTART_COMPILER},
+                                    {"flags", MOR_QUICKSTART_FLAGS},
+                                    {"command", arguments["command"].as<std::string>()},
+                                    {"seed", setting.seed},
+                                    {"date", today()}}},
+                                  {"minutes", arguments["minutes"].as<double>()},
+                                  {"num_recursions", mor::RecursionOptions{}.num_recursions},
+                                  {"baselines", nlohmann::json::array()},
+                                  {"models", nlohmann::json::array()}};
+    for (const Baseline& baseline : baselines) {
+        report["baselines"].push_back(nlohmann::ordered_json{
+            {"name", baseline.name}, {"bits_per_byte", baseline.bits_per_byte}});
+    }
+    for (const Result& result : results) {
+        report["models"].push_back(nlohmann::ordered_json(to_json(result)));
+    }
+    return report;
+}
+
 int run(const cxxopts::ParseResult& arguments) {
     const auto minutes = arguments["minutes"].as<double>();
     mor::check<mor::ConfigError>(minutes > 0 && minutes < 1e5, "--minutes is ", minutes,
@@ -134,12 +164,12 @@ int run(const cxxopts::ParseResult& arguments) {
                     .prompt = arguments["prompt"].as<std::string>(),
                     .seed = arguments["seed"].as<std::uint64_t>()};
     setting.data = split_text(corpus, setting.sequence);
-    const mor::Index held_out = setting.data.held_out.size();
     if (arguments.count("write-held-out") != 0) {
         write_held_out(corpus, setting.data.held_out,
                        arguments["write-held-out"].as<std::string>());
         return 0;
     }
+    const mor::Index held_out = setting.data.held_out.size();
     std::vector<Baseline> baselines;
     if (arguments.count("baseline") != 0) {
         for (const std::string& text : arguments["baseline"].as<std::vector<std::string>>()) {
@@ -174,6 +204,7 @@ int run(const cxxopts::ParseResult& arguments) {
     std::apply([&](const auto&... c) { (train(c), ...); }, contenders);
     std::erase_if(results, [](const Result& result) { return result.training_seconds == 0; });
     if (interrupted && results.empty()) {
+        std::printf("Interrupted: no model was trained to its end.\n");
         return 130;
     }
 
@@ -185,35 +216,8 @@ int run(const cxxopts::ParseResult& arguments) {
         }
     }
 
-    const std::string text_name = std::filesystem::path{corpus.name()}.filename().string();
-    nlohmann::ordered_json report{{"title", "Mixture-of-Recursions on " + text_name},
-                                  {"corpus",
-                                   {{"name", text_name},
-                                    {"training_bytes", setting.data.training.size()},
-                                    {"held_out_bytes", held_out}}},
-                                  {"machine",
-                                   {{"processor", processor()},
-                                    {"threads", backend.threads()},
-                                    {"compiler", MOR_QUICKSTART_COMPILER},
-                                    {"flags", MOR_QUICKSTART_FLAGS},
-                                    {"command", arguments["command"].as<std::string>()},
-                                    {"seed", setting.seed},
-                                    {"date", today()}}},
-                                  {"minutes", minutes},
-                                  {"num_recursions", mor::RecursionOptions{}.num_recursions},
-                                  {"baselines", nlohmann::json::array()},
-                                  {"models", nlohmann::json::array()}};
-    for (const Baseline& baseline : baselines) {
-        report["baselines"].push_back(nlohmann::ordered_json{
-            {"name", baseline.name}, {"bits_per_byte", baseline.bits_per_byte}});
-    }
-    for (const Result& result : results) {
-        report["models"].push_back(nlohmann::ordered_json(to_json(result)));
-    }
-    const std::string text = report.dump(1) + "\n";
-    mor::io::write_file_atomically(setting.output / "report.json", [&](mor::io::FileWriter& file) {
-        file.write(text.data(), text.size());
-    });
+    const auto report = make_report(setting, arguments, baselines, results);
+    mor::io::write_file_atomically(setting.output / "report.json", report.dump(1) + "\n");
     return interrupted ? 130 : 0;
 }
 
@@ -221,21 +225,22 @@ int run(const cxxopts::ParseResult& arguments) {
 
 int main(int argc, char** argv) {
     cxxopts::Options options{"quickstart", "Trains and compares small recursive language models."};
-    options.add_options()("text", "a text file, or a directory of them",
-                          cxxopts::value<std::string>())(
-        "minutes", "how long everything may take", cxxopts::value<double>()->default_value("10"))(
-        "output", "directory for models and report.json",
-        cxxopts::value<std::string>()->default_value("quickstart"))(
-        "prompt", "what to continue",
-        cxxopts::value<std::string>()->default_value("Recursion \\Re*cur\"sion\\, n. "))(
-        "write-held-out", "only write the held-out bytes to this file",
-        cxxopts::value<std::string>())("baseline", "NAME=BYTES of the compressed held-out part",
-                                       cxxopts::value<std::vector<std::string>>())(
-        "command", "how this was started, for the report",
-        cxxopts::value<std::string>()->default_value("quickstart"))(
-        "threads", "0: one per core", cxxopts::value<mor::Index>()->default_value("0"))(
-        "seed", "of weights, data order and sampling",
-        cxxopts::value<std::uint64_t>()->default_value("1"))("help", "this text");
+    const auto text = [](const char* standard) {
+        return cxxopts::value<std::string>()->default_value(standard);
+    };
+    auto add = options.add_options();
+    add("text", "a text file, or a directory of them", cxxopts::value<std::string>());
+    add("minutes", "how long it may take", cxxopts::value<double>()->default_value("10"));
+    add("output", "directory for models and report.json", text("quickstart"));
+    add("prompt", "what to continue", text("Recursion \\Re*cur\"sion\\, n. "));
+    add("write-held-out", "only write the held-out bytes here", cxxopts::value<std::string>());
+    add("baseline", "NAME=BYTES of the compressed held-out part",
+        cxxopts::value<std::vector<std::string>>());
+    add("command", "how this was started, for the report", text("quickstart"));
+    add("threads", "0: one per core", cxxopts::value<mor::Index>()->default_value("0"));
+    add("seed", "of weights, data order and sampling",
+        cxxopts::value<std::uint64_t>()->default_value("1"));
+    add("help", "this text");
     try {
         const auto arguments = options.parse(argc, argv);
         if (arguments.count("help") != 0 || arguments.count("text") == 0) {

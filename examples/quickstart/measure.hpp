@@ -17,22 +17,13 @@ namespace quickstart {
 
 using Backend = mor::Cpu<float>;
 
-[[nodiscard]] inline std::vector<mor::TokenId> to_tokens(std::string_view text) {
-    std::vector<mor::TokenId> tokens;
-    for (const char c : text) {
-        tokens.push_back(static_cast<unsigned char>(c));
-    }
-    return tokens;
-}
-
 /// Continues the prompt; the time includes reading it.
 template <class A>
 void measure_generation(const mor::Model<A, Backend>& model, std::string_view prompt,
                         std::uint64_t seed, Result& result) {
     constexpr mor::Index new_tokens = 300;
-    mor::Context<Backend> context{model.backend()};
     const auto begin = std::chrono::steady_clock::now();
-    auto generated = mor::generate(model, context, to_tokens(prompt),
+    auto generated = mor::generate(model, mor::io::to_tokens(prompt),
                                    {.max_new_tokens = new_tokens,
                                     .sampling = {.temperature = 0.7, .top_p = 0.95, .seed = seed}});
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;

@@ -22,7 +22,7 @@ use() {
     quietly cmake --build "$build"
     for program in "$build"/consumer "$build"/consumer_io; do
         if [[ -x $program ]]; then
-            echo "package: $1: $(basename "$program") says: $("$program")"
+            echo "package: $1: $(basename "$program") says: $(cd "$build" && "$program")"
         fi
     done
 }

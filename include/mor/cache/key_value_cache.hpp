@@ -60,53 +60,50 @@ public:
     void append(Context<B>& context, Index layer, const Rows<B>& rows, ConstMatrixView<B> keys,
                 ConstMatrixView<B> values) {
         Table& table = at(layer);
-        const std::vector<Index> offsets = to_host(rows.offsets);
-        const std::vector<Index> positions = to_host(rows.positions);
+        scratch_.read(rows);
         std::size_t longest = 0;
         for (std::size_t s = 0; s < lengths_.size(); ++s) {
-            const auto added = static_cast<std::size_t>(offsets[s + 1] - offsets[s]);
-            longest = std::max(longest, table.positions[s].size() + added);
+            const Index added = scratch_.offsets[s + 1] - scratch_.offsets[s];
+            longest =
+                std::max(longest, table.positions[s].size() + static_cast<std::size_t>(added));
         }
         reserve(context, table, static_cast<Index>(longest));
-        std::vector<Index> destination;
+        std::vector<Index>& places = scratch_.begin;
         for (std::size_t s = 0; s < lengths_.size(); ++s) {
             std::vector<Index>& stored = table.positions[s];
-            for (Index row = offsets[s]; row < offsets[s + 1]; ++row) {
-                destination.push_back(static_cast<Index>(s) * table.capacity + std::ssize(stored));
-                stored.push_back(positions[static_cast<std::size_t>(row)]);
+            for (Index row = scratch_.offsets[s]; row < scratch_.offsets[s + 1]; ++row) {
+                places.push_back(static_cast<Index>(s) * table.capacity + std::ssize(stored));
+                stored.push_back(scratch_.positions[static_cast<std::size_t>(row)]);
             }
         }
         const typename Arena<Space>::Scope scope{context.arena()};
-        const IndexView<B> places = context.indices(std::ssize(destination));
-        from_host(places, destination);
-        ops::scatter_rows<B>(context, keys, places, table.keys.view());
-        ops::scatter_rows<B>(context, values, places, table.values.view());
+        const IndexView<B> destination = context.indices(std::ssize(places));
+        from_host(destination, places);
+        ops::scatter_rows<B>(context, keys, destination, table.keys.view());
+        ops::scatter_rows<B>(context, values, destination, table.values.view());
     }
 
     /// What query rows may see of a layer's table: entries at their own or earlier positions.
-    [[nodiscard]] KeyValues<B> visible(Context<B>& context, Index layer,
-                                       const Rows<B>& queries) const {
-        const Table& table = tables_[static_cast<std::size_t>(layer)];
-        const std::vector<Index> offsets = to_host(queries.offsets);
-        const std::vector<Index> positions = to_host(queries.positions);
-        std::vector<Index> begin;
-        std::vector<Index> end;
+    [[nodiscard]] KeyValues<B> visible(Context<B>& context, Index layer, const Rows<B>& queries) {
+        const Table& table = at(layer);
+        scratch_.read(queries);
         Index pairs = 0;
         for (std::size_t s = 0; s < lengths_.size(); ++s) {
             const std::vector<Index>& stored = table.positions[s];
-            for (Index row = offsets[s]; row < offsets[s + 1]; ++row) {
-                const auto after = std::upper_bound(stored.begin(), stored.end(),
-                                                    positions[static_cast<std::size_t>(row)]);
-                begin.push_back(static_cast<Index>(s) * table.capacity);
-                end.push_back(begin.back() + (after - stored.begin()));
-                pairs += end.back() - begin.back();
+            const Index first = static_cast<Index>(s) * table.capacity;
+            for (Index row = scratch_.offsets[s]; row < scratch_.offsets[s + 1]; ++row) {
+                const Index position = scratch_.positions[static_cast<std::size_t>(row)];
+                const auto after = std::upper_bound(stored.begin(), stored.end(), position);
+                scratch_.begin.push_back(first);
+                scratch_.end.push_back(first + (after - stored.begin()));
+                pairs += after - stored.begin();
             }
         }
-        const IndexView<B> first = context.indices(std::ssize(begin));
-        const IndexView<B> last = context.indices(std::ssize(end));
-        from_host(first, begin);
-        from_host(last, end);
-        return {table.keys.view(), table.values.view(), {first, last, pairs}};
+        const IndexView<B> begin = context.indices(queries.size());
+        const IndexView<B> end = context.indices(queries.size());
+        from_host(begin, scratch_.begin);
+        from_host(end, scratch_.end);
+        return {table.keys.view(), table.values.view(), {begin, end, pairs}};
     }
 
     /// Bytes of the stored keys and values; reserved but unused room is not counted.
@@ -136,6 +133,21 @@ private:
         std::vector<std::vector<Index>> positions;  // [sequences][stored], ascending
     };
 
+    /// Host memory of one call, kept for the next.
+    struct Scratch {
+        std::vector<Index> offsets;    // [sequences + 1] of the rows in question
+        std::vector<Index> positions;  // [rows]
+        std::vector<Index> begin;      // [rows], as is end
+        std::vector<Index> end;
+
+        void read(const Rows<B>& rows) {
+            to_host(rows.offsets, offsets);
+            to_host(rows.positions, positions);
+            begin.clear();
+            end.clear();
+        }
+    };
+
     Table& at(Index layer) { return tables_[static_cast<std::size_t>(layer)]; }
 
     void reserve(Context<B>& context, Table& table, Index entries) {
@@ -163,6 +175,7 @@ private:
     Index key_width_;
     std::vector<Index> lengths_;
     std::vector<Table> tables_;
+    Scratch scratch_;
 };
 
 }  // namespace mor

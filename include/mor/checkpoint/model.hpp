@@ -60,27 +60,17 @@ template <class A, Backend B>
     return json.at(std::string{key});
 }
 
-inline void check_known_keys(const nlohmann::json& json, const std::string& where,
-                             const std::vector<std::string>& known) {
-    check<ConfigError>(json.is_object(), where, ": expected an object");
-    for (const auto& [key, value] : json.items()) {
-        check<ConfigError>(std::find(known.begin(), known.end(), key) != known.end(), where,
-                           ": unknown key '", io::detail::printable(key),
-                           "'; the nearest known key is '", nearest_name(key, known), "'");
-    }
-}
-
 /// Throws ConfigError, naming file and slot, unless the file describes architecture A.
 template <class A, Backend B>
 void check_architecture(const nlohmann::json& json, const std::string& file) {
-    check_known_keys(json, file,
-                     {"format", "architecture", "model", "sharing", "router", "schedule", "cache"});
+    io::expect_known_keys(
+        json, {"format", "architecture", "model", "sharing", "router", "schedule", "cache"}, file);
     const nlohmann::json& format = section(json, "format", file);
     check<ConfigError>(format == checkpoint_format, file, ": format is ", format.dump(),
                        ", expected \"", checkpoint_format, "\"");
     const nlohmann::json& names = section(json, "architecture", file);
-    check_known_keys(names, file + ": architecture",
-                     {"sharing", "router", "schedule", "cache", "block"});
+    io::expect_known_keys(names, {"sharing", "router", "schedule", "cache", "block"},
+                          file + ": architecture");
     for (const auto& [slot, name] : slot_names<A, B>()) {
         const nlohmann::json& found = section(names, slot, file + ": architecture");
         check<ConfigError>(found == name, file, ": ", slot, " is ", found.dump(),
@@ -91,10 +81,7 @@ void check_architecture(const nlohmann::json& json, const std::string& file) {
 /// Writes the two files into an existing directory.
 template <class A, Backend B>
 void write_model_files(const Model<A, B>& model, const std::filesystem::path& directory) {
-    const std::string config = describe(model).dump(2) + "\n";
-    io::write_file_atomically(directory / config_file, [&](io::FileWriter& file) {
-        file.write(config.data(), config.size());
-    });
+    io::write_file_atomically(directory / config_file, describe(model).dump(2) + "\n");
     TensorWriter<B> tensors;
     model.visit_parameters([&](const Parameter<B>& parameter) {
         tensors.add(parameter.name(), parameter.shape(), parameter.value());

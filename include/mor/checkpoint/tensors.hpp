@@ -5,6 +5,7 @@
 
 #include <mor/core/backend.hpp>
 #include <mor/core/error.hpp>
+#include <mor/core/format.hpp>
 #include <mor/core/reflect.hpp>
 #include <mor/io/dtype.hpp>
 #include <mor/io/json.hpp>
@@ -73,13 +74,13 @@ public:
             // Names of a hostile file may be long: those near to ours are not.
             std::erase_if(unread_,
                           [&](const std::string& other) { return other.size() > 2 * name.size(); });
-            const std::string nearest = io::detail::printable(nearest_name(name, unread_));
+            const std::string nearest = io::printable(nearest_name(name, unread_));
             fail<IoError>(path_, ": tensor '", name, "' is missing",
                           nearest.empty() ? "" : "; the nearest name is '", nearest,
                           nearest.empty() ? "" : "'");
         }
         check<IoError>(info->shape == shape, path_, ": tensor '", name, "' is ",
-                       format(info->shape), ", the model expects ", format(shape));
+                       format_extents(info->shape), ", the model expects ", format_extents(shape));
         from_host(out, file_.template read_as<Element>(name));
         std::erase(unread_, name);
     }
@@ -87,19 +88,11 @@ public:
     /// Throws IoError naming the first tensor that nobody asked for.
     void expect_all_read() const {
         check<IoError>(unread_.empty(), path_, ": tensor '",
-                       unread_.empty() ? "" : io::detail::printable(unread_.front()),
+                       unread_.empty() ? "" : io::printable(unread_.front()),
                        "' does not belong to this model");
     }
 
 private:
-    static std::string format(const std::vector<Index>& shape) {
-        std::string text = "[";
-        for (std::size_t i = 0; i < shape.size(); ++i) {
-            text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
-        }
-        return text + "]";
-    }
-
     std::string path_;
     io::SafetensorsFile file_;
     std::vector<std::string> unread_;

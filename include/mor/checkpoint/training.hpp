@@ -27,18 +27,23 @@ inline constexpr const char* optimizer_file = "optimizer.safetensors";
 inline constexpr const char* training_file = "training.json";
 inline constexpr std::string_view checkpoint_prefix = "step-";
 
-/// Throws ConfigError naming the first value that differs; `where` is what its name begins with.
+/// Throws ConfigError naming the first value that is missing, unknown or different. `prefix` leads
+/// to the two objects, for example "options.".
 inline void check_same(const nlohmann::json& saved, const nlohmann::json& ours,
-                       const std::string& where) {
+                       const std::string& file, const std::string& prefix = "") {
     nlohmann::json both = saved;
     both.update(ours);
-    for (const auto& [key, value] : both.items()) {
-        const nlohmann::json found = saved.value(key, nlohmann::json{});
-        const nlohmann::json expected = ours.value(key, nlohmann::json{});
+    for (const auto& item : both.items()) {
+        const std::string name = prefix + item.key();
+        check<ConfigError>(saved.contains(item.key()), file, ": '", name, "' is missing");
+        check<ConfigError>(ours.contains(item.key()), file, ": '", io::printable(name),
+                           "' is unknown");
+        const nlohmann::json& found = saved.at(item.key());
+        const nlohmann::json& expected = ours.at(item.key());
         if (found.is_object() && expected.is_object()) {
-            check_same(found, expected, where + key + ".");
+            check_same(found, expected, file, name + ".");
         } else {
-            check<ConfigError>(found == expected, where, key, " is ", found.dump(),
+            check<ConfigError>(found == expected, file, ": ", name, " is ", found.dump(),
                                ", this run has ", expected.dump());
         }
     }
@@ -70,10 +75,7 @@ void save_training(Trainer<A, B, D>& trainer, const std::filesystem::path& direc
         tensors.write(staging / detail::optimizer_file);
         nlohmann::ordered_json json = detail::describe_run(trainer);
         json["completed_steps"] = trainer.completed_steps();
-        const std::string text = json.dump(2) + "\n";
-        io::write_file_atomically(staging / detail::training_file, [&](io::FileWriter& file) {
-            file.write(text.data(), text.size());
-        });
+        io::write_file_atomically(staging / detail::training_file, json.dump(2) + "\n");
     });
 }
 
@@ -85,23 +87,14 @@ void resume_training(Trainer<A, B, D>& trainer, const std::filesystem::path& dir
     const std::filesystem::path config_path = directory / detail::config_file;
     const nlohmann::json config = io::parse_json_file(config_path);
     detail::check_architecture<A, B>(config, config_path.string());
-    const nlohmann::json expected = detail::describe(trainer.model());
-    detail::check_same(config, expected, config_path.string() + ": ");
+    detail::check_same(config, detail::describe(trainer.model()), config_path.string());
     const std::filesystem::path path = directory / detail::training_file;
     const std::string file = path.string();
     const nlohmann::json json = io::parse_json_file(path);
-    detail::check_known_keys(json, file, {"completed_steps", "element", "data", "options"});
-    const nlohmann::json run = detail::describe_run(trainer);
-    for (const auto& [key, value] : run.items()) {
-        const nlohmann::json& saved = detail::section(json, key, file);
-        if (value.is_object() && saved.is_object()) {
-            detail::check_same(saved, value,
-                               std::string{file}.append(": ").append(key).append("."));
-        } else {
-            check<ConfigError>(saved == value, file, ": ", key, " is ", saved.dump(),
-                               ", this run has ", value.dump());
-        }
-    }
+    io::expect_known_keys(json, {"completed_steps", "element", "data", "options"}, file);
+    nlohmann::json run = json;
+    run.erase("completed_steps");
+    detail::check_same(run, detail::describe_run(trainer), file);
     const nlohmann::json& completed = detail::section(json, "completed_steps", file);
     check<ConfigError>(
         completed.is_number_unsigned() &&

@@ -25,6 +25,7 @@ class Parameter {
 public:
     using Element = typename B::Element;
 
+    /// Zeros. Throws ShapeError if an extent is not positive or their product overflows.
     Parameter(std::string name, std::vector<Index> shape, WeightDecay decay)
         : name_{std::move(name)},
           shape_{std::move(shape)},

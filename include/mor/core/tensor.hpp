@@ -64,6 +64,13 @@ template <class T, int Rank, MemorySpace Space>
     return values;
 }
 
+/// The same, into a vector whose memory is used again.
+template <class T, int Rank, MemorySpace Space>
+void to_host(View<T, Rank, Space> view, std::vector<std::remove_const_t<T>>& out) {
+    out.resize(static_cast<std::size_t>(view.size()));
+    Space::copy_to_host(out.data(), view.data(), out.size() * sizeof(T));
+}
+
 /// Overwrites a view with as many elements from host memory as it holds.
 template <class T, int Rank, MemorySpace Space>
 void from_host(View<T, Rank, Space> view, const std::vector<T>& values) {

@@ -67,4 +67,12 @@ template <class A, Backend B>
     }
 }
 
+/// The same, with scratch memory of its own.
+template <class A, Backend B>
+[[nodiscard]] Generated generate(const Model<A, B>& model, std::span<const TokenId> prompt,
+                                 const GenerateOptions& options) {
+    Context<B> context{model.backend()};
+    return generate(model, context, prompt, options);
+}
+
 }  // namespace mor

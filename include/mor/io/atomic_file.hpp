@@ -196,6 +196,11 @@ void write_file_atomically(const std::filesystem::path& path, Writer&& writer) {
     detail::sync_parent(target);
 }
 
+/// The same, with a text.
+inline void write_file_atomically(const std::filesystem::path& path, std::string_view text) {
+    write_file_atomically(path, [text](FileWriter& file) { file.write(text); });
+}
+
 /// Creates or replaces a directory with the files that `fill(staging)` writes to the empty
 /// directory `staging` beside it. If anything fails, the old directory stays as it was and the
 /// staging directory is removed; a killed process may leave `target` + ".partial-" + its id, which

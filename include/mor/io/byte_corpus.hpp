@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <vector>
 
@@ -78,5 +79,15 @@ private:
     std::vector<Index> begins_;  // [files] offset of each file's first byte
     Index size_ = 0;
 };
+
+/// A text as tokens, one a byte.
+[[nodiscard]] inline std::vector<TokenId> to_tokens(std::string_view text) {
+    std::vector<TokenId> tokens;
+    tokens.reserve(text.size());
+    for (const char c : text) {
+        tokens.push_back(static_cast<unsigned char>(c));
+    }
+    return tokens;
+}
 
 }  // namespace mor::io

@@ -36,6 +36,20 @@ concept IsWordEnum = std::is_enum_v<E> && requires(E e) {
     { enum_values(e)[0] } -> std::convertible_to<E>;
 };
 
+/// Text from a file, fit for an error message: shortened, and without control characters.
+[[nodiscard]] inline std::string printable(std::string_view text) {
+    constexpr std::size_t longest = 160;
+    std::string result{text.substr(0, longest)};
+    std::replace_if(
+        result.begin(), result.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
+    return text.size() > longest ? result + "..." : result;
+}
+
+/// Throws ConfigError, naming the place, unless `json` is an object with no other keys than the
+/// known ones; an unknown key is named with the nearest known one.
+inline void expect_known_keys(const nlohmann::json& json, const std::vector<std::string>& known,
+                              std::string_view where);
+
 /// An object with the fields in the order of their declaration. Throws ConfigError if a number is
 /// infinite or NaN, which JSON cannot write.
 template <Reflected T>
@@ -57,15 +71,6 @@ inline constexpr bool is_vector<std::vector<T>> = true;
 
 template <class T>
 inline constexpr bool is_unsupported = true;
-
-/// Text from a file, fit for an error message: shortened, and without control characters.
-inline std::string printable(std::string_view text) {
-    constexpr std::size_t longest = 160;
-    std::string result{text.substr(0, longest)};
-    std::replace_if(
-        result.begin(), result.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
-    return text.size() > longest ? result + "..." : result;
-}
 
 /// The double that prints as the float does: 0.1F becomes 0.1, not 0.10000000149011612.
 inline double shortest_double(float value) {
@@ -190,6 +195,16 @@ void read_value(const nlohmann::json& json, T& value, const std::string& where) 
 
 }  // namespace detail
 
+inline void expect_known_keys(const nlohmann::json& json, const std::vector<std::string>& known,
+                              std::string_view where) {
+    detail::expect(json.is_object(), json, where, "an object");
+    for (const auto& item : json.items()) {
+        check<ConfigError>(std::find(known.begin(), known.end(), item.key()) != known.end(), where,
+                           ": unknown key '", printable(item.key()), "'",
+                           detail::suggestion(item.key(), known));
+    }
+}
+
 template <Reflected T>
 nlohmann::ordered_json to_json(const T& options) {
     auto object = nlohmann::ordered_json::object();
@@ -201,15 +216,10 @@ nlohmann::ordered_json to_json(const T& options) {
 
 template <Reflected T>
 void read_fields(const nlohmann::json& json, T& options, std::string_view where) {
-    detail::expect(json.is_object(), json, where, "an object");
     std::vector<std::string> known;
     visit_fields(std::as_const(options),
                  [&](std::string_view name, const auto&) { known.emplace_back(name); });
-    for (const auto& item : json.items()) {
-        check<ConfigError>(std::find(known.begin(), known.end(), item.key()) != known.end(), where,
-                           ": unknown key '", detail::printable(item.key()), "'",
-                           detail::suggestion(item.key(), known));
-    }
+    expect_known_keys(json, known, where);
     visit_fields(options, [&](std::string_view name, auto& value) {
         if (const auto found = json.find(name); found != json.end()) {
             detail::read_value(*found, value, std::string{where}.append(".").append(name));
@@ -245,7 +255,7 @@ void read_fields(const nlohmann::json& json, T& options, std::string_view where)
     } catch (const Json::parse_error& error) {
         const std::string_view what = error.what();  // "[id] parse error at line 1, column 2: ..."
         fail<IoError>(path.string(), ": byte ", error.byte, ": ",
-                      detail::printable(what.substr(what.find(' ') + 1)));
+                      printable(what.substr(what.find(' ') + 1)));
     } catch (const Json::exception& error) {
         fail<IoError>(path.string(), ": ", error.what());
     }

@@ -17,14 +17,15 @@ template <Backend B>
 class Attention {
 public:
     struct Saved {
-        ConstMatrixView<B> x;
-        ConstIndexView<B> positions;
-        MatrixView<B> queries;
+        ConstMatrixView<B> x;         // [rows, hidden]
+        ConstIndexView<B> positions;  // [rows]
+        MatrixView<B> queries;        // [rows, heads * head_dim]
         KeyValues<B> visible;
         MatrixView<B> mixed;      // attention's output, before the last projection
         MatrixView<B> logsumexp;  // [rows, heads]
     };
 
+    /// Four projections "<prefix>q_proj.weight", k, v and o.
     Attention(const std::string& prefix, const ModelConfig& config)
         : shape_{config.num_heads, config.num_kv_heads, config.head_dim},
           query_{prefix + "q_proj.weight", config.hidden_size, query_width()},

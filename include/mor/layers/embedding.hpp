@@ -16,6 +16,7 @@ namespace mor {
 template <Backend B>
 class Embedding {
 public:
+    /// "model.embed_tokens.weight" [vocabulary, hidden], and "lm_head.weight" unless tied.
     explicit Embedding(const ModelConfig& config)
         : table_{"model.embed_tokens.weight",
                  {config.vocab_size, config.hidden_size},
@@ -30,6 +31,7 @@ public:
         ops::embedding(context, tokens, table_.value_matrix(), out);
     }
 
+    /// Adds dout [rows, hidden] to the gradient of the tokens' rows of the table.
     void embed_backward(Context<B>& context, ConstTokenView<B> tokens, ConstMatrixView<B> dout) {
         ops::embedding_backward(context, tokens, dout, table_.gradient_matrix());
     }

@@ -14,6 +14,7 @@ namespace mor {
 template <Backend B>
 class Linear {
 public:
+    /// A weight [outputs, inputs] of that name. Throws ShapeError if an extent is not positive.
     Linear(std::string name, Index inputs, Index outputs)
         : weight_{std::move(name), {outputs, inputs}, WeightDecay::yes} {}
 
@@ -23,7 +24,8 @@ public:
         ops::linear(context, x, weight_.value_matrix(), y, write);
     }
 
-    /// Adds to the weight's gradient, and writes or adds dx [rows, inputs].
+    /// Adds to the weight's gradient, and writes or adds dx [rows, inputs]. x as in forward, dy
+    /// [rows, outputs].
     void backward(Context<B>& context, ConstMatrixView<B> x, ConstMatrixView<B> dy,
                   MatrixView<B> dx, Write write) {
         ops::linear_backward_weight(context, dy, x, weight_.gradient_matrix());

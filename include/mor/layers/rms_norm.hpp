@@ -21,6 +21,7 @@ public:
         VectorView<B> inverse_rms;
     };
 
+    /// A weight [width] of ones.
     RmsNorm(std::string name, Index width, double epsilon)
         : weight_{std::move(name), {width}, WeightDecay::no}, epsilon_{epsilon} {
         weight_.fill(1.0);
@@ -35,7 +36,7 @@ public:
         return y;
     }
 
-    /// Adds to dx and to the weight's gradient.
+    /// Adds to dx [rows, width] and to the weight's gradient, given dy [rows, width].
     void backward(Context<B>& context, const Saved& saved, ConstMatrixView<B> dy,
                   MatrixView<B> dx) {
         ops::rms_norm_backward(context, dy, saved.x, std::as_const(weight_).value(),

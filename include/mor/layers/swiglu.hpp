@@ -16,11 +16,12 @@ class SwiGlu {
 public:
     struct Saved {
         ConstMatrixView<B> x;
-        MatrixView<B> gate;
+        MatrixView<B> gate;  // this and the next two: [rows, intermediate]
         MatrixView<B> up;
         MatrixView<B> product;
     };
 
+    /// Three projections "<prefix>gate_proj.weight", up and down.
     SwiGlu(const std::string& prefix, const ModelConfig& config)
         : gate_{prefix + "gate_proj.weight", config.hidden_size, config.intermediate_size},
           up_{prefix + "up_proj.weight", config.hidden_size, config.intermediate_size},

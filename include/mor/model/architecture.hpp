@@ -8,7 +8,7 @@
 #include <mor/layers/decoder_block.hpp>
 #include <mor/recursion/capacity_schedule.hpp>
 #include <mor/routing/expert_choice.hpp>
-#include <mor/sharing/cycle.hpp>
+#include <mor/sharing/recursive_layers.hpp>
 
 namespace mor {
 
@@ -84,7 +84,7 @@ consteval bool explain_architecture() {
                           "StepView<B>&, ConstIndexView<B> kept, Record<B>&, const "
                           "StepGradient<B>&) const'. See docs/concepts.md#routerpolicy");
         } else {
-            static_assert(HasSelect<Router, B>,
+            static_assert(keeps_every_token<Router> || HasSelect<Router, B>,
                           "mor: Router needs 'Index select(Context<B>&, const StepView<B>&) "
                           "const'; a learned one needs Weights<B> and Record<B>. "
                           "See docs/concepts.md#routerpolicy");

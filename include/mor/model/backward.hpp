@@ -115,7 +115,8 @@ private:
 
 /// Adds the gradient of a loss to every parameter, given that of the logits, [rows, vocabulary],
 /// of the pass that `trace` holds. The router's own losses are added to the objective and
-/// reported in trace.losses.
+/// reported in trace.losses. Once for each forward pass: the trace is used up. Throws ShapeError if
+/// dlogits has another shape than trace.logits.
 template <class A, Backend B>
 void backward(Model<A, B>& model, Context<B>& context, Trace<A, B>& trace,
               ConstMatrixView<B> dlogits, const BackwardOptions& options = {}) {

@@ -44,8 +44,8 @@ struct ModelConfig {
 
 /// Throws ConfigError if a size is impossible or two contradict each other.
 inline void validate(const ModelConfig& config) {
-    static constexpr Index largest = Index{1}
-                                     << 28;  // products of sizes then count memory without overflow
+    // Products of two sizes then count memory without overflow.
+    static constexpr Index largest = Index{1} << 28;
     const auto expect_positive = [](std::string_view name, Index value) {
         check<ConfigError>(value > 0, "mor::ModelConfig: ", name, " is ", value,
                            ", expected at least 1");

@@ -72,7 +72,8 @@ public:
 
     /// Continues each of the cache's sequences by lengths[s] >= 0 tokens, deciding causally.
     /// Nothing is kept for backward. trace.logits [rows, vocab], or one row for each sequence that
-    /// was continued. Throws like forward.
+    /// was continued. Throws like forward, before anything changes; if memory runs out on the
+    /// way, the cache's sequences must be cleared before they are used again.
     void extend(Context<B>& context, const Batch& batch, KeyValueCache<B>& cache,
                 Trace<A, B>& trace, Logits which = Logits::all_rows) const {
         check<ShapeError>(std::ssize(batch.lengths) == cache.num_sequences(),
@@ -118,12 +119,8 @@ public:
     [[nodiscard]] RouterWeights& router_weights() { return router_weights_; }
     [[nodiscard]] const RouterWeights& router_weights() const { return router_weights_; }
     /// The physical block behind an unrolled layer.
-    [[nodiscard]] Block& block_of(Index layer) {
-        return blocks_[static_cast<std::size_t>(layout_.physical[static_cast<std::size_t>(layer)])];
-    }
-    [[nodiscard]] const Block& block_of(Index layer) const {
-        return const_cast<Model&>(*this).block_of(layer);
-    }
+    [[nodiscard]] Block& block_of(Index layer) { return blocks_[physical(layer)]; }
+    [[nodiscard]] const Block& block_of(Index layer) const { return blocks_[physical(layer)]; }
 
     /// Calls visitor(Parameter<B>&) once for each distinct parameter, always in the same order.
     template <class Visitor>
@@ -139,6 +136,7 @@ public:
     }
     template <class Visitor>
     void visit_parameters(Visitor&& visitor) const {
+        // The parameters are only shown as const: layers need no second visiting function for that.
         const_cast<Model&>(*this).visit_parameters(
             [&visitor](const Parameter<B>& parameter) { visitor(parameter); });
     }
@@ -155,6 +153,10 @@ public:
     }
 
 private:
+    [[nodiscard]] std::size_t physical(Index layer) const {
+        return static_cast<std::size_t>(layout_.physical[static_cast<std::size_t>(layer)]);
+    }
+
     RouterWeights make_router_weights() const {
         if constexpr (LearnedRouter<typename A::Router, B>) {
             return RouterWeights{config_, layout_.num_steps};

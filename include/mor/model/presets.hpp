@@ -7,9 +7,8 @@
 #include <mor/routing/expert_choice.hpp>
 #include <mor/routing/fixed_depth.hpp>
 #include <mor/routing/token_choice.hpp>
-#include <mor/sharing/cycle.hpp>
 #include <mor/sharing/none.hpp>
-#include <mor/sharing/sequence.hpp>
+#include <mor/sharing/recursive_layers.hpp>
 
 namespace mor {
 

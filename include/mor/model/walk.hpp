@@ -9,7 +9,6 @@
 #include <mor/ops/gather_scatter.hpp>
 
 #include <functional>
-#include <numeric>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -140,9 +139,7 @@ private:
     void run_recursion(MatrixView<B> h) {
         const Layout& layout = model_.layout();
         const IndexView<B> all = context_.indices(h.rows());
-        std::vector<Index> identity(static_cast<std::size_t>(h.rows()));
-        std::iota(identity.begin(), identity.end(), Index{0});
-        from_host(all, identity);
+        ops::number_rows<B>(context_, all);
         if constexpr (Merge::keeps_input) {
             trace_.entered = copy_of(h);
         }

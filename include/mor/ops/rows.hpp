@@ -24,6 +24,7 @@ namespace op {
 struct SelectRows {};
 struct VisibleKeys {};
 struct ComposeIndices {};
+struct NumberRows {};
 }  // namespace op
 
 namespace ops {
@@ -50,6 +51,12 @@ template <Backend B>
     const IndexView<B> end = context.indices(queries.size());
     const Index pairs = Kernel<op::VisibleKeys, B>::run(context, queries, keys, begin, end);
     return {begin, end, pairs};
+}
+
+/// out[i] = i.
+template <Backend B>
+void number_rows(Context<B>& context, IndexView<B> out) {
+    Kernel<op::NumberRows, B>::run(context, out);
 }
 
 /// out[i] = outer[inner[i]]. outer [n], inner [m] in [0, n), out [m].

@@ -12,6 +12,7 @@ namespace op {
 struct TopK {};
 struct SelectGreater {};
 struct SelectAtLeast {};
+struct CapacityCounts {};
 }  // namespace op
 
 namespace ops {
@@ -26,6 +27,15 @@ template <Backend B>
     expect_extents("top_k", "offsets", offsets, {k.size() + 1});
     expect_extents("top_k", "kept", kept, {scores.size()});
     return Kernel<op::TopK, B>::run(context, scores, offsets, k, kept);
+}
+
+/// out[s] = max(1, floor(capacity * length of sequence s)). offsets [sequences + 1], out
+/// [sequences].
+template <Backend B>
+void capacity_counts(Context<B>& context, ConstIndexView<B> offsets, double capacity,
+                     IndexView<B> out) {
+    expect_extents("capacity_counts", "offsets", offsets, {out.size() + 1});
+    Kernel<op::CapacityCounts, B>::run(context, offsets, capacity, out);
 }
 
 /// Writes the rows with score > bound, ascending; returns how many. kept: room for [rows].

@@ -4,28 +4,12 @@
 #pragma once
 
 #include <mor/core/error.hpp>
-#include <mor/core/types.hpp>
+#include <mor/core/format.hpp>
 #include <mor/core/view.hpp>
 
-#include <array>
-#include <cstddef>
-#include <string>
 #include <string_view>
 
 namespace mor::ops {
-
-namespace detail {
-
-template <std::size_t N>
-[[nodiscard]] std::string format_extents(const std::array<Index, N>& extents) {
-    std::string text = "[";
-    for (std::size_t i = 0; i < N; ++i) {
-        text += (i == 0 ? "" : ", ") + std::to_string(extents[i]);
-    }
-    return text + "]";
-}
-
-}  // namespace detail
 
 /// Throws ShapeError unless `view` has exactly the expected extents. The message reads
 /// "mor::ops::rms_norm: weight is [512], expected [576]".
@@ -35,8 +19,7 @@ void expect_extents(std::string_view operation, std::string_view argument,
                     const typename View<T, Rank, Space>::Extents& expected) {
     if (view.extents() != expected) [[unlikely]] {
         fail<ShapeError>("mor::ops::", operation, ": ", argument, " is ",
-                         detail::format_extents(view.extents()), ", expected ",
-                         detail::format_extents(expected));
+                         format_extents(view.extents()), ", expected ", format_extents(expected));
     }
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a router must be. The least one is a class with a name, Options, a Merge and `select`; a
-// learned one has weights, keeps a record of a pass, and takes gradients.
+// learned one has weights, keeps a record of a pass, and takes gradients; one that keeps every
+// token selects nothing.
 #pragma once
 
 #include <mor/core/random.hpp>
@@ -70,14 +71,14 @@ concept HasRouterBackward =
 template <class R, class B>
 concept LearnedRouter = HasLearnedSelect<R, B> && HasRouterBackward<R, B>;
 
+/// True for routers that keep every token in every step, so that nothing is gathered at all.
+template <class R>
+inline constexpr bool keeps_every_token = requires { requires R::keeps_every_token; };
+
 /// Decides, before each recursion step, which candidates take it.
 template <class R, class B>
 concept RouterPolicy = HasRouterOptions<R> && HasMerge<R> && requires {
     { R::name } -> std::convertible_to<std::string_view>;
-} && (HasSelect<R, B> || LearnedRouter<R, B>);
-
-/// True for routers that keep every token in every step, so that nothing is gathered at all.
-template <class R>
-inline constexpr bool keeps_every_token = requires { requires R::keeps_every_token; };
+} && (keeps_every_token<R> || HasSelect<R, B> || LearnedRouter<R, B>);
 
 }  // namespace mor

@@ -133,14 +133,8 @@ private:
             const double bound = std::log(options_.threshold / (1.0 - options_.threshold));
             return ops::select_greater<B>(context, scores, bound, step.kept);
         }
-        const std::vector<Index> entered = to_host(step.entered.offsets);
-        std::vector<Index> k;
-        for (std::size_t s = 0; s + 1 < entered.size(); ++s) {
-            const auto length = static_cast<double>(entered[s + 1] - entered[s]);
-            k.push_back(std::max<Index>(1, static_cast<Index>(step.capacity * length)));
-        }
-        const IndexView<B> counts = context.indices(std::ssize(k));
-        from_host(counts, k);
+        const IndexView<B> counts = context.indices(step.entered.num_sequences());
+        ops::capacity_counts<B>(context, step.entered.offsets, step.capacity, counts);
         return ops::top_k<B>(context, scores, step.rows.offsets, counts, step.kept);
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// No routing: every token takes every step. The plain recursive transformer.
+// No routing: every token takes every step. The plain recursive transformer. There is nothing to
+// select: the model sees `keeps_every_token` and runs the unrolled stack.
 #pragma once
 
 #include <mor/routing/concept.hpp>
@@ -19,12 +20,6 @@ public:
     };
 
     explicit FixedDepth(const Options& /*options*/ = {}) {}
-
-    /// Never called: the model sees `keeps_every_token` and runs the unrolled stack.
-    template <Backend B>
-    Index select(Context<B>& /*context*/, const StepView<B>& step) const {
-        return step.num_candidates();
-    }
 };
 
 }  // namespace mor

@@ -4,6 +4,7 @@
 // Needs no test framework: the answer is a sentence, empty when the results agree.
 #pragma once
 
+#include <mor/core/format.hpp>
 #include <mor/core/tensor.hpp>
 #include <mor/core/types.hpp>
 #include <mor/core/view.hpp>
@@ -39,25 +40,15 @@ template <std::size_t Rank>
         position[axis] = element % extents[axis];
         element /= extents[axis];
     }
-    std::string text = "[";
-    for (std::size_t axis = 0; axis < Rank; ++axis) {
-        text.append(axis == 0 ? "" : ", ").append(std::to_string(position[axis]));
-    }
-    return text.append("]");
+    return format_extents(position);
 }
 
 template <std::size_t Rank>
 [[nodiscard]] std::string extents_mismatch(const std::array<Index, Rank>& actual,
                                            const std::array<Index, Rank>& expected) {
-    std::ostringstream text;
-    for (const auto* extents : {&actual, &expected}) {
-        text << (extents == &actual ? "actual is [" : ", expected [");
-        for (std::size_t axis = 0; axis < Rank; ++axis) {
-            text << (axis == 0 ? "" : ", ") << (*extents)[axis];
-        }
-        text << "]";
-    }
-    return actual == expected ? std::string{} : text.str();
+    return actual == expected
+               ? std::string{}
+               : "actual is " + format_extents(actual) + ", expected " + format_extents(expected);
 }
 
 /// The sentence about the element that exceeds `allowed(element)` most, or an empty string.

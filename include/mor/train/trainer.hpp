@@ -13,10 +13,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <concepts>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <vector>
 
 namespace mor {
@@ -137,10 +139,16 @@ public:
         options_.steps = steps;
     }
 
-    /// Updates until options.steps are done or the callback, given each StepReport, returns false.
-    template <class Callback>
-    void run(Callback&& keep_going) {
-        while (completed_ < options_.steps && keep_going(step())) {
+    /// Updates until options.steps are done. The callback is given each StepReport; if it returns
+    /// a bool, false stops the run. Throws as step() does.
+    template <std::invocable<const StepReport&> Callback>
+    void run(Callback&& callback) {
+        while (completed_ < options_.steps) {
+            if constexpr (std::is_void_v<std::invoke_result_t<Callback&, const StepReport&>>) {
+                callback(step());
+            } else if (!callback(step())) {
+                return;
+            }
         }
     }
 

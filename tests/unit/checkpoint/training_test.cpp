@@ -169,7 +169,7 @@ TEST_CASE("files of a run that are missing or broken are named") {
     CHECK(contains(error_with(config, "training.json", "{}"), "'data' is missing"));
     CHECK(contains(error_with(config, "training.json", "[]"), "expected an object"));
     CHECK(contains(error_with(config, "training.json", R"({"complete_steps": 1})"),
-                   "the nearest known key is 'completed_steps'"));
+                   "did you mean 'completed_steps'?"));
     CHECK(contains(error_with(config, "training.json", R"({"data": 5, "completed_steps": 1})"),
                    "data is 5, this run has"));
     const std::string training = read_file(saved.path / "training.json");

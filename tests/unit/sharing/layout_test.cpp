@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <mor/sharing/cycle.hpp>
 #include <mor/sharing/none.hpp>
-#include <mor/sharing/sequence.hpp>
+#include <mor/sharing/recursive_layers.hpp>
 
 #include <doctest/doctest.h>
 

@@ -6,6 +6,7 @@
 #include <mor/ops/rows.hpp>
 
 #include <algorithm>
+#include <numeric>
 
 namespace mor {
 
@@ -56,6 +57,13 @@ struct Kernel<op::ComposeIndices, B> {
                     IndexView<B> out) {
         std::transform(inner.data(), inner.data() + inner.size(), out.data(),
                        [outer](Index i) { return outer[i]; });
+    }
+};
+
+template <HostBackend B>
+struct Kernel<op::NumberRows, B> {
+    static void run(Context<B>& /*context*/, IndexView<B> out) {
+        std::iota(out.data(), out.data() + out.size(), Index{0});
     }
 };
 

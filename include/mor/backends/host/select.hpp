@@ -5,6 +5,8 @@
 
 #include <mor/ops/select.hpp>
 
+#include <algorithm>
+
 namespace mor {
 
 template <HostBackend B>
@@ -18,6 +20,17 @@ struct Kernel<op::SelectAtLeast, B> {
             }
         }
         return count;
+    }
+};
+
+template <HostBackend B>
+struct Kernel<op::CapacityCounts, B> {
+    static void run(Context<B>& /*context*/, ConstIndexView<B> offsets, double capacity,
+                    IndexView<B> out) {
+        for (Index s = 0; s < out.size(); ++s) {
+            const auto length = static_cast<double>(offsets[s + 1] - offsets[s]);
+            out[s] = std::max<Index>(1, static_cast<Index>(capacity * length));
+        }
     }
 };
 
