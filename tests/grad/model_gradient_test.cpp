@@ -83,7 +83,8 @@ void check_model(bool tied, double loss_scale) {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("the gradient of the model is that of its loss", A, MOR_ALL_ARCHITECTURES) {
+TEST_CASE_TEMPLATE("the gradient of the model is that of its loss", A, MOR_ALL_ARCHITECTURES,
+                   MOR_SHARED_CACHE_ARCHITECTURES) {
     check_model<A>(true, 1);
 }
 

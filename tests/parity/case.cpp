@@ -131,6 +131,9 @@ Case load_case(const std::filesystem::path& safetensors) {
         out.sharing = read_sharing(config.at("recursive").at("sharing"));
         out.num_recursions = config.at("recursive").at("num_recursion");
     }
+    if (is_enabled(config, "kv_sharing")) {
+        out.cache = Cache::recursive_sharing;
+    }
     if (is_enabled(config, "mor")) {
         read_routing(config.at("mor"), out);
     }

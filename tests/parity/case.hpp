@@ -20,6 +20,7 @@ using mor::Index;
 using mor::TokenId;
 
 enum class Sharing { none, cycle, middle_cycle, sequence, middle_sequence };
+enum class Cache { recursion_wise, recursive_sharing };
 enum class Routing { none, expert_choice, token_choice };
 
 struct Case {
@@ -31,6 +32,7 @@ struct Case {
     mor::ModelConfig model = {};
     Sharing sharing = Sharing::none;
     Routing routing = Routing::none;
+    Cache cache = Cache::recursion_wise;
     Index num_recursions = 0;
     mor::ExpertChoice::Options expert_choice = {};
     mor::TokenChoice::Options token_choice = {};

@@ -103,7 +103,9 @@ std::string missing_features(const json& json, const mor::io::SafetensorsFile& t
     if (is_enabled(config, "recursive")) {
         check_recursion(config.at("recursive"), routed, missing);
     }
-    missing.unless(!is_enabled(config, "kv_sharing"), "kv_sharing");
+    if (is_enabled(config, "kv_sharing")) {
+        missing.unless_equal(config.at("kv_sharing"), "update_cache", false);
+    }
     if (routed) {
         check_routing(config.at("mor"), missing);
     }

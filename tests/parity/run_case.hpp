@@ -249,18 +249,18 @@ private:
     mor::Trace<A, B> trace_;
 };
 
-/// Runs the case as a model of the matching architecture.
-template <mor::Backend B>
-void run_on(B& backend, const Case& reference, Comparison& comparison) {
+/// Runs the case as a model of the matching architecture with this cache.
+template <mor::CachePolicy C, mor::Backend B>
+void run_with(B& backend, const Case& reference, Comparison& comparison) {
     const auto run = [&]<class A>() { CaseRun<A, B>{backend, reference, comparison}.run(); };
     const bool middle = reference.sharing == Sharing::middle_cycle;
     switch (reference.routing) {
         case Routing::expert_choice:
-            return middle ? run.template operator()<mor::MoRExpert<mor::MiddleCycle>>()
-                          : run.template operator()<mor::MoRExpert<mor::Cycle>>();
+            return middle ? run.template operator()<mor::MoRExpert<mor::MiddleCycle, C>>()
+                          : run.template operator()<mor::MoRExpert<mor::Cycle, C>>();
         case Routing::token_choice:
-            return middle ? run.template operator()<mor::MoRToken<mor::MiddleCycle>>()
-                          : run.template operator()<mor::MoRToken<mor::Cycle>>();
+            return middle ? run.template operator()<mor::MoRToken<mor::MiddleCycle, C>>()
+                          : run.template operator()<mor::MoRToken<mor::Cycle, C>>();
         case Routing::none:
             break;
     }
@@ -268,13 +268,23 @@ void run_on(B& backend, const Case& reference, Comparison& comparison) {
         case Sharing::none:
             return run.template operator()<mor::Vanilla>();
         case Sharing::cycle:
-            return run.template operator()<mor::Recursive<mor::Cycle>>();
+            return run.template operator()<mor::Recursive<mor::Cycle, C>>();
         case Sharing::middle_cycle:
-            return run.template operator()<mor::Recursive<mor::MiddleCycle>>();
+            return run.template operator()<mor::Recursive<mor::MiddleCycle, C>>();
         case Sharing::sequence:
-            return run.template operator()<mor::Recursive<mor::Sequence>>();
+            return run.template operator()<mor::Recursive<mor::Sequence, C>>();
         case Sharing::middle_sequence:
-            return run.template operator()<mor::Recursive<mor::MiddleSequence>>();
+            return run.template operator()<mor::Recursive<mor::MiddleSequence, C>>();
+    }
+}
+
+template <mor::Backend B>
+void run_on(B& backend, const Case& reference, Comparison& comparison) {
+    switch (reference.cache) {
+        case Cache::recursion_wise:
+            return run_with<mor::RecursionWiseCache>(backend, reference, comparison);
+        case Cache::recursive_sharing:
+            return run_with<mor::RecursiveSharingCache>(backend, reference, comparison);
     }
 }
 

@@ -3,6 +3,8 @@
 // The published combinations, by name.
 #pragma once
 
+#include <mor/cache/recursion_wise.hpp>
+#include <mor/cache/recursive_sharing.hpp>
 #include <mor/model/architecture.hpp>
 #include <mor/routing/expert_choice.hpp>
 #include <mor/routing/fixed_depth.hpp>
@@ -19,23 +21,26 @@ struct Vanilla : DefaultArchitecture {
 };
 
 /// A recursive transformer: shared layers, and every token takes every step.
-template <SharingPolicy S = MiddleCycle>
+template <SharingPolicy S = MiddleCycle, CachePolicy C = RecursionWiseCache>
 struct Recursive : DefaultArchitecture {
     using Sharing = S;
     using Router = FixedDepth;
+    using Cache = C;
 };
 
 /// Mixture-of-Recursions with expert-choice routing.
-template <SharingPolicy S = MiddleCycle>
+template <SharingPolicy S = MiddleCycle, CachePolicy C = RecursionWiseCache>
 struct MoRExpert : DefaultArchitecture {
     using Sharing = S;
+    using Cache = C;
 };
 
 /// Mixture-of-Recursions with token-choice routing.
-template <SharingPolicy S = MiddleCycle>
+template <SharingPolicy S = MiddleCycle, CachePolicy C = RecursionWiseCache>
 struct MoRToken : DefaultArchitecture {
     using Sharing = S;
     using Router = TokenChoice;
+    using Cache = C;
 };
 
 }  // namespace mor

@@ -78,7 +78,7 @@ void check_decoding(const mor::Model<A, Cpu>& model, const Sequences& sequences,
 }  // namespace
 
 TEST_CASE_TEMPLATE("decoding equals the full pass, token by token and in chunks", A,
-                   MOR_ALL_ARCHITECTURES) {
+                   MOR_ALL_ARCHITECTURES, MOR_SHARED_CACHE_ARCHITECTURES) {
     Cpu cpu{{.threads = 2}};
     for (const bool tied : {true, false}) {
         const auto model = make_model<A>(cpu, tied);
@@ -144,4 +144,18 @@ TEST_CASE_TEMPLATE("a cleared place serves another sequence, and the others go o
     const auto of_first = extend(first.piece(1, 5, 7), {0, 7});
     const auto full = run_forward(model, first, Decision::causal);
     CHECK(max_difference(of_first, rows_of(full.logits, vocabulary, 14, 7)) < tolerance);
+}
+
+TEST_CASE_TEMPLATE("a shared cache stores each distinct layer once", A,
+                   MOR_SHARED_CACHE_ARCHITECTURES) {
+    Cpu cpu{{.threads = 1}};
+    const auto model = make_model<A>(cpu, true);
+    const Sequences sequences = random_sequences({13, 7}, model.config().vocab_size, 5);
+    auto cache = model.make_cache(2);
+    mor::Context<Cpu> context{cpu};
+    mor::Trace<A, Cpu> trace;
+    model.extend(context, sequences.batch(), cache, trace);
+    const Index entry = 2 * model.config().num_kv_heads * model.config().head_dim *
+                        static_cast<Index>(sizeof(float));
+    CHECK(cache.bytes_in_use() == 20 * model.layout().num_physical() * entry);
 }

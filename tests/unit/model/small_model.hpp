@@ -21,6 +21,15 @@
         mor::MoRExpert<mor::MiddleCycle>, mor::MoRToken<mor::Cycle>,                              \
         mor::MoRToken<mor::MiddleCycle>
 
+/// Later steps read the keys and values of the first.
+#define MOR_SHARED_CACHE_ARCHITECTURES                                   \
+    mor::Recursive<mor::Sequence, mor::RecursiveSharingCache>,           \
+        mor::Recursive<mor::MiddleSequence, mor::RecursiveSharingCache>, \
+        mor::Recursive<mor::MiddleCycle, mor::RecursiveSharingCache>,    \
+        mor::MoRExpert<mor::Cycle, mor::RecursiveSharingCache>,          \
+        mor::MoRExpert<mor::MiddleCycle, mor::RecursiveSharingCache>,    \
+        mor::MoRToken<mor::MiddleCycle, mor::RecursiveSharingCache>
+
 namespace mor::test {
 
 /// Packed sequences with the storage that a Batch only looks at.
