@@ -141,6 +141,16 @@ TEST_CASE_TEMPLATE_DEFINE("compose_indices looks the inner indices up in the out
 }
 TEST_CASE_TEMPLATE_APPLY(compose_indices, BackendsUnderTest);
 
+TEST_CASE_TEMPLATE_DEFINE("number_rows counts from zero", B, number_rows) {
+    B backend = make_backend<B>();
+    Context<B> context{backend};
+    auto out = tensor<B>({-1, -1, -1});
+    ops::number_rows<B>(context, out.view());
+    CHECK(text(mor::to_host(out.view())) == "0 1 2");
+    ops::number_rows<B>(context, {});
+}
+TEST_CASE_TEMPLATE_APPLY(number_rows, BackendsUnderTest);
+
 TEST_CASE_TEMPLATE_DEFINE("rows name the argument that does not fit", B, rows_shapes) {
     B backend = make_backend<B>();
     Context<B> context{backend};

@@ -27,6 +27,15 @@ std::string top_k(const std::vector<double>& scores, const std::vector<Index>& o
 }
 
 template <class B>
+std::string capacity_counts(const std::vector<Index>& offsets, double capacity) {
+    Bench<B> bench;
+    auto o = bench.integers(offsets);
+    auto counts = bench.integers(std::vector<Index>(offsets.size() - 1, -1));
+    ops::capacity_counts<B>(bench.context(), o.tested.view(), capacity, counts.tested.view());
+    return text(mor::to_host(counts.tested.view()));
+}
+
+template <class B>
 std::string select_greater(const std::vector<double>& scores, double bound) {
     Bench<B> bench;
     auto s = bench.vector_of(scores);
@@ -48,6 +57,20 @@ TEST_CASE_TEMPLATE_DEFINE("top_k keeps the largest of each sequence, ascending",
     CHECK(top_k<B>({}, {0, 0}, {3}).empty());
 }
 TEST_CASE_TEMPLATE_APPLY(top_k_basic, BackendsUnderTest);
+
+// 24, 17 and 2048 rows at 2/3: the numbers of the authors' code.
+TEST_CASE_TEMPLATE_DEFINE("capacity_counts rounds down, but never below one", B, counts_rows) {
+    CHECK(capacity_counts<B>({0, 24, 41, 2089}, 2.0 / 3.0) == "16 11 1365");
+    CHECK(capacity_counts<B>({0, 24, 41, 2089}, 1.0) == "24 17 2048");
+    CHECK(capacity_counts<B>({0, 1, 1, 3}, 0.25) == "1 1 1");
+    CHECK(capacity_counts<B>({0}, 0.5).empty());
+    Bench<B> bench;
+    auto offsets = bench.integers({0, 1});
+    CHECK_THROWS_WITH_AS(
+        ops::capacity_counts<B>(bench.context(), offsets.tested.view(), 0.5, offsets.tested.view()),
+        "mor::ops::capacity_counts: offsets is [2], expected [3]", mor::ShapeError);
+}
+TEST_CASE_TEMPLATE_APPLY(counts_rows, BackendsUnderTest);
 
 TEST_CASE_TEMPLATE_DEFINE("top_k keeps everything if k is larger, nothing if it is zero", B,
                           top_k_bounds) {

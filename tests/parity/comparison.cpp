@@ -23,7 +23,7 @@ double relative_error(const std::vector<double>& ours, const std::vector<double>
     double difference = 0;
     double largest = 0;
     for (std::size_t i = 0; i < ours.size(); ++i) {
-        if (!std::isfinite(ours[i])) {
+        if (!std::isfinite(ours[i]) || !std::isfinite(theirs[i])) {
             return std::numeric_limits<double>::infinity();
         }
         difference = std::max(difference, std::abs(ours[i] - theirs[i]));
