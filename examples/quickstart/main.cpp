@@ -69,7 +69,7 @@ auto make_contenders(const mor::ModelConfig& sizes) {
         Contender<mor::MoRExpert<>>{"MoR expert-choice",
                                     "Middle-Cycle, each step picks its best tokens",
                                     sizes,
-                                    {.router = {.auxiliary_coefficient = auxiliary}}},
+                                    {.router = {.causality = {.coefficient = auxiliary}}}},
         Contender<mor::MoRToken<>>{
             "MoR token-choice", "Middle-Cycle, each token picks its depth", sizes, {}}};
 }

@@ -71,7 +71,8 @@ inline void measure_scores(const mor::Model<mor::MoRExpert<>, Backend>& model,
     model.forward(context, {batch.tokens, batch.lengths}, {.decision = mor::Decision::look_ahead},
                   trace);
     for (const auto& step : trace.steps) {
-        const auto scores = trace.router.scores[static_cast<std::size_t>(step.view.step)].flat();
+        const auto scores =
+            trace.router.steps[static_cast<std::size_t>(step.view.step)].scores.flat();
         if (step.kept.size() == scores.size()) {
             continue;
         }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/backends.hpp"
 #include <mor/ops/gate.hpp>
+#include <mor/ops/gelu.hpp>
+#include <mor/ops/router_loss.hpp>
+#include <mor/ops/scale.hpp>
 
 using namespace backend_tests;
 
@@ -17,71 +20,98 @@ std::vector<Index> every_other(Index rows) {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE_DEFINE("gates of one logit a row agree with the oracle", B, sigmoid_agrees) {
+TEST_CASE_TEMPLATE_DEFINE("gates agree with the oracle", B, gates_agree) {
+    for (const mor::GateFunction function : enum_values(mor::GateFunction{})) {
+        for (const Index rows : {1, 7, 130}) {
+            for (const Index depths : {1, 3, 8, 17}) {
+                CAPTURE(to_string(function));
+                CAPTURE(rows);
+                CAPTURE(depths);
+                Bench<B> bench;
+                auto logits = bench.matrix(rows, depths, 2);
+                auto gate = bench.matrix(rows, depths);
+                auto best = bench.integers(std::vector<Index>(static_cast<std::size_t>(rows), -1));
+                auto bias = bench.vector(depths);
+                auto picked = bench.vector(rows);
+                auto dgate = bench.matrix(rows, depths);
+                auto dlogits = bench.matrix(rows, depths);
+                bench.run([&](auto side) {
+                    auto& context = side.context;
+                    ops::gate(context, function, side(logits), 0.7, side(gate));
+                    ops::best_column(context, side(gate), side(bias), side(best));
+                    ops::pick_column(context, side(gate), side(best), side(picked));
+                    ops::pick_column_backward(context, side(picked), side(best), side(dgate));
+                    ops::gate_backward(context, function, side(gate), 0.7, side(dgate),
+                                       side(dlogits));
+                });
+                bench.expect_equal(best);
+                bench.expect_agreement(gate, depths);
+                bench.expect_agreement(picked, depths);
+                bench.expect_agreement(dgate, depths);
+                bench.expect_agreement(dlogits, depths);
+            }
+        }
+    }
+}
+TEST_CASE_TEMPLATE_APPLY(gates_agree, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("losses of routers agree with the oracle", B, router_losses_agree) {
     for (const Index rows : {0, 1, 7, 130}) {
         CAPTURE(rows);
         Bench<B> bench;
         auto kept = bench.integers(every_other(rows));
-        const Index m = kept.oracle.size();
         auto logits = bench.vector(rows, 3);
-        auto gate = bench.vector(rows);
-        auto dgate = bench.vector(m);
-        auto dlogits = bench.vector(rows);
         auto dselection = bench.vector(rows);
-        bench.run([&](auto side) {
-            ops::sigmoid_gate(side.context, side(logits), 0.7, side(gate));
-            ops::sigmoid_gate_backward(side.context, side(logits), 0.7, side(kept), side(dgate),
-                                       side(dlogits));
-        });
         bench.run_and_compare(rows, [&](auto side) {
             return ops::selection_loss(side.context, side(logits), side(kept), 0.3,
                                        side(dselection));
         });
-        bench.expect_agreement(gate, 1);
-        bench.expect_agreement(dlogits, 1);
         bench.expect_agreement(dselection, 1);
     }
-}
-TEST_CASE_TEMPLATE_APPLY(sigmoid_agrees, BackendsUnderTest);
-
-TEST_CASE_TEMPLATE_DEFINE("gates of one logit a depth agree with the oracle", B, softmax_agrees) {
     for (const Index rows : {1, 7, 130}) {
         for (const Index depths : {1, 3, 8, 17}) {
             CAPTURE(rows);
             CAPTURE(depths);
             Bench<B> bench;
             auto logits = bench.matrix(rows, depths, 2);
-            auto gate = bench.matrix(rows, depths);
-            auto best = bench.integers(std::vector<Index>(static_cast<std::size_t>(rows), -1));
-            auto picked = bench.vector(rows);
-            auto dgate = bench.matrix(rows, depths);
             auto dlogits = bench.matrix(rows, depths);
             auto dbalance = bench.matrix(rows, depths);
-            bench.run([&](auto side) {
-                auto& context = side.context;
-                ops::softmax_gate(context, side(logits), 0.7, side(gate), side(best));
-                ops::pick_column(context, side(gate), side(best), side(picked));
-                ops::pick_column_backward(context, side(picked), side(best), side(dgate));
-                ops::softmax_gate_backward(context, side(gate), 0.7, side(dgate), side(dlogits));
-            });
-            bench.expect_equal(best);
-            bench.expect_agreement(gate, depths);
-            bench.expect_agreement(picked, depths);
-            bench.expect_agreement(dgate, depths);
-            bench.expect_agreement(dlogits, depths);
+            std::vector<Index> chosen;
+            for (Index i = 0; i < rows; ++i) {
+                chosen.push_back(i * i % depths);
+            }
+            auto best = bench.integers(chosen);
             bench.run_and_compare(rows * depths, [&](auto side) {
                 return ops::router_z_loss(side.context, side(logits), 0.3, side(dlogits));
             });
             bench.expect_agreement(dlogits, depths);
             bench.run_and_compare(rows * depths, [&](auto side) {
-                return ops::balancing_loss(side.context, side(gate), side(best), 0.3,
+                return ops::balancing_loss(side.context, side(logits), side(best), 0.3,
                                            side(dbalance));
             });
             bench.expect_agreement(dbalance, 1);
         }
     }
 }
-TEST_CASE_TEMPLATE_APPLY(softmax_agrees, BackendsUnderTest);
+TEST_CASE_TEMPLATE_APPLY(router_losses_agree, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("gelu agrees with the oracle", B, gelu_agrees) {
+    for (const Index rows : {0, 1, 130}) {
+        CAPTURE(rows);
+        Bench<B> bench;
+        auto x = bench.matrix(rows, 9, 3);
+        auto y = bench.matrix(rows, 9);
+        auto dy = bench.matrix(rows, 9);
+        auto dx = bench.matrix(rows, 9);
+        bench.run([&](auto side) {
+            ops::gelu(side.context, side(x), side(y));
+            ops::gelu_backward(side.context, side(x), side(dy), side(dx));
+        });
+        bench.expect_agreement(y, 1);
+        bench.expect_agreement(dx, 1);
+    }
+}
+TEST_CASE_TEMPLATE_APPLY(gelu_agrees, BackendsUnderTest);
 
 TEST_CASE_TEMPLATE_DEFINE("gates of no rows are nothing, and their losses zero", B, gate_empty) {
     Bench<B> bench;
@@ -91,8 +121,11 @@ TEST_CASE_TEMPLATE_DEFINE("gates of no rows are nothing, and their losses zero",
     auto best = bench.integers(std::vector<Index>{});
     const auto x = logits.tested.view();
     const auto rows = best.tested.view();
-    ops::softmax_gate<B>(context, x, 1.0, x, rows);
-    ops::softmax_gate_backward<B>(context, x, 1.0, x, x);
+    for (const mor::GateFunction function : enum_values(mor::GateFunction{})) {
+        ops::gate<B>(context, function, x, 1.0, x);
+        ops::gate_backward<B>(context, function, x, 1.0, x, x);
+    }
+    ops::best_column<B>(context, x, {}, rows);
     ops::pick_column<B>(context, x, rows, none.tested.view());
     ops::pick_column_backward<B>(context, none.tested.view(), rows, x);
     CHECK(ops::selection_loss<B>(context, none.tested.view(), rows, 1.0, none.tested.view()) == 0);
@@ -101,16 +134,33 @@ TEST_CASE_TEMPLATE_DEFINE("gates of no rows are nothing, and their losses zero",
 }
 TEST_CASE_TEMPLATE_APPLY(gate_empty, BackendsUnderTest);
 
-TEST_CASE_TEMPLATE_DEFINE("the best depth of a tie is the lower one", B, softmax_gate_ties) {
+TEST_CASE_TEMPLATE_DEFINE("gates by hand", B, gates_by_hand) {
     Bench<B> bench;
-    auto logits = bench.matrix_of(4, 4, {1, 2, 2, 0, 3, 3, 3, 3, 0, 0, 0, 5, 9, 1, 9, 1});
-    auto gate = bench.matrix(4, 4);
-    auto best = bench.integers({-1, -1, -1, -1});
-    ops::softmax_gate<B>(bench.context(), logits.tested.view(), 1.0, gate.tested.view(),
-                         best.tested.view());
-    CHECK(text(mor::to_host(best.tested.view())) == "1 0 3 0");
+    auto logits = bench.matrix_of(1, 2, {0, std::log(3.0)});
+    const auto expect = [&](mor::GateFunction function, const std::vector<double>& values) {
+        auto gate = bench.matrix(1, 2);
+        ops::gate<B>(bench.context(), function, logits.tested.view(), 0.5, gate.tested.view());
+        bench.expect_values(gate, values, 2);
+    };
+    expect(mor::GateFunction::sigmoid, {0.25, 0.375});
+    expect(mor::GateFunction::tanh, {0, 0.4});
+    expect(mor::GateFunction::identity, {0, std::log(3.0)});  // no alpha
+    expect(mor::GateFunction::softmax, {0.125, 0.375});
 }
-TEST_CASE_TEMPLATE_APPLY(softmax_gate_ties, BackendsUnderTest);
+TEST_CASE_TEMPLATE_APPLY(gates_by_hand, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("the best column of a tie is the lower one, and a bias counts", B,
+                          best_column_ties) {
+    Bench<B> bench;
+    auto x = bench.matrix_of(4, 4, {1, 2, 2, 0, 3, 3, 3, 3, 0, 0, 0, 5, 9, 1, 9, 1});
+    auto best = bench.integers({-1, -1, -1, -1});
+    ops::best_column<B>(bench.context(), x.tested.view(), {}, best.tested.view());
+    CHECK(text(mor::to_host(best.tested.view())) == "1 0 3 0");
+    auto bias = bench.vector_of({0, 0, 0.5, 0.25});
+    ops::best_column<B>(bench.context(), x.tested.view(), bias.tested.view(), best.tested.view());
+    CHECK(text(mor::to_host(best.tested.view())) == "2 2 3 2");
+}
+TEST_CASE_TEMPLATE_APPLY(best_column_ties, BackendsUnderTest);
 
 TEST_CASE_TEMPLATE_DEFINE("losses of routers by hand, large logits included", B, losses_by_hand) {
     Bench<B> bench;
@@ -158,22 +208,25 @@ TEST_CASE_TEMPLATE_DEFINE("gates name the argument that does not fit", B, gate_s
     const auto throws = [&](const char* message, auto&& call) {
         CHECK_THROWS_WITH_AS(call(), message, mor::ShapeError);
     };
-    throws("mor::ops::sigmoid_gate: gate is [6], expected [7]",
-           [&] { ops::sigmoid_gate<B>(context, v7, 1.0, v6); });
-    throws("mor::ops::sigmoid_gate_backward: dgate is [7], expected [6]",
-           [&] { ops::sigmoid_gate_backward<B>(context, v7, 1.0, few.view(), v7, v7); });
-    throws("mor::ops::sigmoid_gate_backward: dlogits is [6], expected [7]",
-           [&] { ops::sigmoid_gate_backward<B>(context, v7, 1.0, few.view(), v6, v6); });
     throws("mor::ops::selection_loss: dlogits is [6], expected [7]",
            [&] { (void)ops::selection_loss<B>(context, v7, few.view(), 1.0, v6); });
-    throws("mor::ops::softmax_gate: gate is [7, 2], expected [7, 3]",
-           [&] { ops::softmax_gate<B>(context, x.view(), 1.0, wrong.view(), best.view()); });
-    throws("mor::ops::softmax_gate: best is [6], expected [7]",
-           [&] { ops::softmax_gate<B>(context, x.view(), 1.0, x.view(), few.view()); });
-    throws("mor::ops::softmax_gate_backward: dgate is [7, 2], expected [7, 3]",
-           [&] { ops::softmax_gate_backward<B>(context, x.view(), 1.0, wrong.view(), x.view()); });
-    throws("mor::ops::softmax_gate_backward: dlogits is [7, 2], expected [7, 3]",
-           [&] { ops::softmax_gate_backward<B>(context, x.view(), 1.0, x.view(), wrong.view()); });
+    const auto softmax = mor::GateFunction::softmax;
+    throws("mor::ops::gate: gate is [7, 2], expected [7, 3]",
+           [&] { ops::gate<B>(context, softmax, x.view(), 1.0, wrong.view()); });
+    throws("mor::ops::gate_backward: dgate is [7, 2], expected [7, 3]",
+           [&] { ops::gate_backward<B>(context, softmax, x.view(), 1.0, wrong.view(), x.view()); });
+    throws("mor::ops::gate_backward: dlogits is [7, 2], expected [7, 3]",
+           [&] { ops::gate_backward<B>(context, softmax, x.view(), 1.0, x.view(), wrong.view()); });
+    throws("mor::ops::best_column: bias is [7], expected [3]",
+           [&] { ops::best_column<B>(context, x.view(), v7, best.view()); });
+    throws("mor::ops::best_column: best is [6], expected [7]",
+           [&] { ops::best_column<B>(context, x.view(), {}, few.view()); });
+    throws("mor::ops::gelu: y is [7, 2], expected [7, 3]",
+           [&] { ops::gelu<B>(context, x.view(), wrong.view()); });
+    throws("mor::ops::gelu_backward: dy is [7, 2], expected [7, 3]",
+           [&] { ops::gelu_backward<B>(context, x.view(), wrong.view(), x.view()); });
+    throws("mor::ops::scale: y is [7, 2], expected [7, 3]",
+           [&] { ops::scale<B>(context, x.view(), 1.0, wrong.view()); });
     throws("mor::ops::router_z_loss: dlogits is [7, 2], expected [7, 3]",
            [&] { (void)ops::router_z_loss<B>(context, x.view(), 1.0, wrong.view()); });
     throws("mor::ops::balancing_loss: best is [6], expected [7]",

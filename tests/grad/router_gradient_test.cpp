@@ -3,22 +3,51 @@
 
 using namespace gradient_tests;
 
-TEST_CASE_TEMPLATE_DEFINE("gradient of sigmoid_gate, through the kept rows", B, sigmoid_gate) {
-    Bench<B> bench;
-    const std::vector<Index> kept = {1, 2, 5};
-    const Numbers logits = bench.normal(7);
-    const Numbers dgate = bench.normal(3);
-    Numbers dlogits = zeros(7);
-    ops::sigmoid_gate_backward<B>(bench.context, vector(logits), 0.7, vector(kept), vector(dgate),
-                                  vector(dlogits));
-    const auto f = [&](const Numbers& p) {
-        Numbers gate = zeros(7);
-        ops::sigmoid_gate<B>(bench.context, vector(p), 0.7, vector(gate));
-        return gate[1] * dgate[0] + gate[2] * dgate[1] + gate[5] * dgate[2];
-    };
-    expect_gradient(f, logits, dlogits);
+TEST_CASE_TEMPLATE_DEFINE("gradient of the gates and of pick_column", B, gates) {
+    const Index rows = 6, depths = 3;
+    for (const mor::GateFunction function : enum_values(mor::GateFunction{})) {
+        CAPTURE(to_string(function));
+        Bench<B> bench;
+        const Numbers logits = bench.normal(rows * depths);
+        const Numbers dpicked = bench.normal(rows);
+        const std::vector<Index> column = {2, 0, 1, 1, 2, 0};
+        Numbers gate = zeros(rows * depths);
+        const auto f = [&](const Numbers& p) {
+            ops::gate<B>(bench.context, function, matrix(p, rows, depths), 0.7,
+                         matrix(gate, rows, depths));
+            Numbers picked = zeros(rows);
+            ops::pick_column<B>(bench.context, matrix(gate, rows, depths), vector(column),
+                                vector(picked));
+            return dot(picked, dpicked);
+        };
+        (void)f(logits);
+        Numbers dgate = zeros(rows * depths);
+        Numbers dlogits = zeros(rows * depths);
+        ops::pick_column_backward<B>(bench.context, vector(dpicked), vector(column),
+                                     matrix(dgate, rows, depths));
+        ops::gate_backward<B>(bench.context, function, matrix(gate, rows, depths), 0.7,
+                              matrix(dgate, rows, depths), matrix(dlogits, rows, depths));
+        expect_gradient(f, logits, dlogits);
+    }
 }
-TEST_CASE_TEMPLATE_APPLY(sigmoid_gate, BackendsUnderTest);
+TEST_CASE_TEMPLATE_APPLY(gates, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("gradient of gelu", B, gelu) {
+    Bench<B> bench;
+    const Index rows = 5, width = 4;
+    const Numbers x = bench.normal(rows * width);
+    const Numbers dy = bench.normal(rows * width);
+    const auto f = [&](const Numbers& p) {
+        Numbers y = zeros(rows * width);
+        ops::gelu<B>(bench.context, matrix(p, rows, width), matrix(y, rows, width));
+        return dot(y, dy);
+    };
+    Numbers dx = zeros(rows * width);
+    ops::gelu_backward<B>(bench.context, matrix(x, rows, width), matrix(dy, rows, width),
+                          matrix(dx, rows, width));
+    expect_gradient(f, x, dx);
+}
+TEST_CASE_TEMPLATE_APPLY(gelu, BackendsUnderTest);
 
 TEST_CASE_TEMPLATE_DEFINE("gradient of selection_loss", B, selection_loss) {
     Bench<B> bench;
@@ -34,33 +63,6 @@ TEST_CASE_TEMPLATE_DEFINE("gradient of selection_loss", B, selection_loss) {
     expect_gradient(f, logits, dlogits);
 }
 TEST_CASE_TEMPLATE_APPLY(selection_loss, BackendsUnderTest);
-
-TEST_CASE_TEMPLATE_DEFINE("gradient of softmax_gate and pick_column", B, softmax_gate) {
-    Bench<B> bench;
-    const Index rows = 6, depths = 3;
-    const Numbers logits = bench.normal(rows * depths);
-    const Numbers dpicked = bench.normal(rows);
-    const std::vector<Index> column = {2, 0, 1, 1, 2, 0};
-    std::vector<Index> best(rows);
-    Numbers gate = zeros(rows * depths);
-    const auto f = [&](const Numbers& p) {
-        ops::softmax_gate<B>(bench.context, matrix(p, rows, depths), 0.7,
-                             matrix(gate, rows, depths), vector(best));
-        Numbers picked = zeros(rows);
-        ops::pick_column<B>(bench.context, matrix(gate, rows, depths), vector(column),
-                            vector(picked));
-        return dot(picked, dpicked);
-    };
-    (void)f(logits);
-    Numbers dgate = zeros(rows * depths);
-    Numbers dlogits = zeros(rows * depths);
-    ops::pick_column_backward<B>(bench.context, vector(dpicked), vector(column),
-                                 matrix(dgate, rows, depths));
-    ops::softmax_gate_backward<B>(bench.context, matrix(gate, rows, depths), 0.7,
-                                  matrix(dgate, rows, depths), matrix(dlogits, rows, depths));
-    expect_gradient(f, logits, dlogits);
-}
-TEST_CASE_TEMPLATE_APPLY(softmax_gate, BackendsUnderTest);
 
 TEST_CASE_TEMPLATE_DEFINE("gradient of router_z_loss", B, router_z_loss) {
     Bench<B> bench;

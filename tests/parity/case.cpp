@@ -64,21 +64,48 @@ std::vector<double> read_numbers(const std::string& text) {
     return numbers;
 }
 
+mor::GateFunction read_gate(const json& function) {
+    for (const mor::GateFunction known : enum_values(mor::GateFunction{})) {
+        if (!function.is_null() && to_string(known) == function.get<std::string>()) {
+            return known;
+        }
+    }
+    return mor::GateFunction::identity;
+}
+
+void read_expert_choice(const json& mor, const json& expert, Case& out) {
+    out.routing = Routing::expert_choice;
+    out.has_auxiliary_router = expert.at("sampling") == "aux_router";
+    out.expert_choice.gate = read_gate(expert.at("router_func"));
+    out.expert_choice.alpha = expert.at("alpha");
+    out.expert_choice.temperature = mor.at("temp");
+    out.expert_choice.weighted = expert.at("gating") == "weighted";
+    out.expert_choice.causality.coefficient = expert.at("coeff");
+    out.schedule.capacities = read_numbers(mor.at("capacity"));
+    out.schedule.warmup_steps = expert.at("cap_warmup_step");
+}
+
+void read_token_choice(const json& mor, const json& token, Case& out) {
+    out.routing = Routing::token_choice;
+    out.is_loss_free = token.at("balancing") == "loss_free";
+    out.token_choice.gate = read_gate(token.at("router_func"));
+    out.token_choice.alpha = token.at("alpha");
+    out.token_choice.temperature = mor.at("temp");
+    out.token_choice.weighted = token.at("gating") == "weighted";
+    out.token_choice.balancing.coefficient = token.at("coeff");
+    out.token_choice.balancing_warmup = token.at("bal_warmup_step");
+}
+
 void read_routing(const json& mor, Case& out) {
-    const double z_coefficient = mor.at("z_loss").get<bool>() ? mor.at("z_coeff").get<double>() : 0;
+    out.network = mor.at("router_type") == "linear" ? Network::linear : Network::mlp;
     if (mor.at("type") == "expert") {
-        const json& expert = mor.at("expert");
-        out.routing = Routing::expert_choice;
-        out.expert_choice.alpha = expert.at("alpha");
-        out.expert_choice.auxiliary_coefficient = expert.at("coeff");
-        out.schedule.capacities = read_numbers(mor.at("capacity"));
-        out.schedule.warmup_steps = expert.at("cap_warmup_step");
+        read_expert_choice(mor, mor.at("expert"), out);
     } else {
-        const json& token = mor.at("token");
-        out.routing = Routing::token_choice;
-        out.token_choice.alpha = token.at("alpha");
-        out.token_choice.balancing_coefficient = token.at("coeff");
-        out.token_choice.z_coefficient = z_coefficient;
+        read_token_choice(mor, mor.at("token"), out);
+    }
+    if (mor.at("z_loss").get<bool>()) {
+        out.expert_choice.z_coefficient = mor.at("z_coeff");
+        out.token_choice.z_coefficient = mor.at("z_coeff");
     }
 }
 

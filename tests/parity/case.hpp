@@ -20,6 +20,7 @@ using mor::Index;
 using mor::TokenId;
 
 enum class Sharing { none, cycle, middle_cycle, sequence, middle_sequence };
+enum class Network { linear, mlp };
 enum class Cache { recursion_wise, recursive_sharing };
 enum class Routing { none, expert_choice, token_choice };
 
@@ -34,6 +35,9 @@ struct Case {
     Routing routing = Routing::none;
     Cache cache = Cache::recursion_wise;
     Index num_recursions = 0;
+    Network network = Network::linear;
+    bool has_auxiliary_router = false;
+    bool is_loss_free = false;
     mor::ExpertChoice::Options expert_choice = {};
     mor::TokenChoice::Options token_choice = {};
     mor::CapacitySchedule::Options schedule = {};

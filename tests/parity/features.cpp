@@ -47,32 +47,15 @@ void check_recursion(const json& recursive, bool routed, Missing& missing) {
 }
 
 void check_expert_choice(const json& mor, Missing& missing) {
-    const json& expert = mor.at("expert");
-    missing.unless_equal(expert, "router_func", "sigmoid");
-    missing.unless_equal(expert, "sampling", "aux_loss");
-    missing.unless_equal(expert, "gating", "weighted");
-    missing.unless(expert.at("cap_warmup_step").is_number(), "cap_warmup_step not given");
-    missing.unless(mor.at("z_loss") == false, "z_loss of expert choice");
-}
-
-void check_token_choice(const json& mor, Missing& missing) {
-    const json& token = mor.at("token");
-    missing.unless_equal(token, "router_func", "softmax");
-    missing.unless_equal(token, "balancing", "loss");
-    missing.unless_equal(token, "gating", "weighted");
-    missing.unless_equal(token, "bal_warmup_step", 0);
+    missing.unless(mor.at("expert").at("cap_warmup_step").is_number(), "cap_warmup_step not given");
 }
 
 void check_routing(const json& mor, Missing& missing) {
     missing.unless_equal(mor, "rand_router", false);
-    missing.unless_equal(mor, "router_type", "linear");
-    missing.unless_equal(mor, "temp", 1.0);
     if (mor.at("type") == "expert") {
         check_expert_choice(mor, missing);
-    } else if (mor.at("type") == "token") {
-        check_token_choice(mor, missing);
     } else {
-        missing.unless(false, "routing type " + mor.at("type").dump());
+        missing.unless(mor.at("type") == "token", "routing type " + mor.at("type").dump());
     }
 }
 

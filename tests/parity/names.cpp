@@ -45,11 +45,17 @@ std::string Names::parameter(std::string_view theirs) const {
     }
     const Index top = reader.number();
     const Index first = layout_.first_step_layer;
+    const std::string router = routing_ == Routing::expert_choice
+                                   ? "model.routers." + std::to_string(top - first) + "."
+                                   : "model.router.";
     if (reader.skip("mor_router.router.")) {
-        return (routing_ == Routing::expert_choice
-                    ? "model.routers." + std::to_string(top - first) + "."
-                    : std::string{"model.router."}) +
-               reader.rest();
+        return router + reader.rest();
+    }
+    if (reader.skip("mlp_router.router.")) {
+        return router + "auxiliary." + reader.rest();
+    }
+    if (reader.skip("router_bias")) {
+        return router + "bias";
     }
     Index unrolled = top;
     if (reader.skip("block.")) {

@@ -26,8 +26,8 @@ template <class A, mor::Backend B>
 class CaseRun {
     using Router = typename A::Router;
     using Element = typename B::Element;
-    static constexpr bool is_expert_choice = std::same_as<Router, mor::ExpertChoice>;
-    static constexpr bool is_token_choice = std::same_as<Router, mor::TokenChoice>;
+    static constexpr bool is_expert_choice = Router::name.starts_with("expert_choice");
+    static constexpr bool is_token_choice = Router::name.starts_with("token_choice");
 
 public:
     CaseRun(B& backend, const Case& reference, Comparison& comparison)
@@ -48,6 +48,11 @@ public:
         if (case_.decodes) {
             compare_decoding();
         }
+        if (case_.is_loss_free) {
+            model_.after_update();
+            comparison_.numbers(Kind::activations, "router_bias.after_sync",
+                                mor::to_host(find("model.router.bias")));
+        }
         comparison_.finish();
     }
 
@@ -58,12 +63,40 @@ private:
             options.sharing.num_recursions = reference.num_recursions;
         }
         if constexpr (is_expert_choice) {
-            options.router = reference.expert_choice;
+            copy_common(reference.expert_choice, options.router);
+            options.router.causality.coefficient = expert_coefficient(reference);
             options.schedule = reference.schedule;
         } else if constexpr (is_token_choice) {
-            options.router = reference.token_choice;
+            copy_common(reference.token_choice, options.router);
+            options.router.balancing_warmup = reference.token_choice.balancing_warmup;
+            if constexpr (requires { options.router.balancing.coefficient; }) {
+                options.router.balancing = reference.token_choice.balancing;
+            }
         }
         return options;
+    }
+
+    /// What all expert-choice routers, and all token-choice routers, have in common.
+    template <class From, class To>
+    static void copy_common(const From& from, To& to) {
+        to.gate = from.gate;
+        to.alpha = from.alpha;
+        to.temperature = from.temperature;
+        to.weighted = from.weighted;
+        to.z_coefficient = from.z_coefficient;
+    }
+
+    /// The number of micro-batches of an update, by which the authors divide the losses of routers,
+    /// but not the auxiliary loss of expert choice; we divide all.
+    static double micro_batches(const Case& reference) {
+        return static_cast<double>(reference.num_items) /
+               static_cast<double>(reference.tokens.size());
+    }
+    /// The authors train an auxiliary router with coefficient 1.
+    static double expert_coefficient(const Case& reference) {
+        return reference.has_auxiliary_router
+                   ? 1.0
+                   : reference.expert_choice.causality.coefficient * micro_batches(reference);
     }
 
     [[nodiscard]] mor::Batch batch() const { return {case_.tokens, lengths_}; }
@@ -87,6 +120,9 @@ private:
             visitor(tensor.first, *found->second);
             ours.erase(found);
         }
+        std::erase_if(ours, [prefix](const auto& parameter) {
+            return prefix == "grad." && parameter.second->group() == mor::OptimizerGroup::none;
+        });
         for (const auto& parameter : ours) {
             comparison_.problem(parameter.first + ": the case has no tensor " +
                                 std::string{prefix} + " for it");
@@ -120,9 +156,15 @@ private:
         comparison_.numbers(Kind::activations, "logits", mor::to_host(trace_.logits));
         compare_selection("");
         if constexpr (is_expert_choice) {
-            for (std::size_t step = 0; step < trace_.router.scores.size(); ++step) {
+            for (std::size_t step = 0; step < trace_.router.steps.size(); ++step) {
+                const auto& record = trace_.router.steps[step];
                 comparison_.numbers(Kind::activations, "router_logits." + std::to_string(step),
-                                    mor::to_host(trace_.router.scores[step]));
+                                    mor::to_host(record.scores));
+                if constexpr (requires { record.causality.predictions; }) {
+                    comparison_.numbers(Kind::activations,
+                                        "aux_router_logits." + std::to_string(step),
+                                        mor::to_host(record.causality.predictions));
+                }
             }
         } else if constexpr (is_token_choice) {
             comparison_.numbers(Kind::activations, "router_logits",
@@ -139,6 +181,14 @@ private:
         } else if constexpr (is_token_choice) {
             comparison_.indices(prefix + "top_expert_indices", last_steps());
         }
+    }
+
+    [[nodiscard]] mor::ConstVectorView<B> find(std::string_view name) {
+        mor::ConstVectorView<B> found;
+        model_.visit_parameters([&](const mor::Parameter<B>& parameter) {
+            found = parameter.name() == name ? parameter.value() : found;
+        });
+        return found;
     }
 
     /// Each row's last step: a row of depth d takes steps 0 ... d - 1.
@@ -162,19 +212,11 @@ private:
         const auto dlogits = context_.matrix(trace_.logits.rows(), trace_.logits.columns());
         const double sum =
             mor::language_model_loss<B>(context_, trace_.logits, case_.targets, scale, dlogits);
-        mor::backward(model_, context_, trace_, dlogits, {.loss_scale = router_loss_scale()});
+        mor::backward(model_, context_, trace_, dlogits, {.loss_scale = 1 / micro_batches(case_)});
         compare_losses(sum, scale);
         for_each_parameter("grad.", [this](const std::string& tensor, auto& parameter) {
             comparison_.numbers(Kind::gradients, tensor, mor::to_host(parameter.gradient()));
         });
-    }
-
-    /// The authors divide token choice's losses by the number of micro-batches of an update,
-    /// num_items / rows, but not expert choice's.
-    [[nodiscard]] double router_loss_scale() const {
-        return is_token_choice
-                   ? static_cast<double>(case_.tokens.size()) / static_cast<double>(case_.num_items)
-                   : 1.0;
     }
 
     void compare_losses(double sum, double scale) {
@@ -184,11 +226,16 @@ private:
         comparison_.number(Kind::losses, "loss.lm_mean", sum / static_cast<double>(counted));
         double total = sum * scale;
         for (const mor::LossTerm& term : trace_.losses) {
-            total += term.coefficient * term.value;
+            if (case_.has_auxiliary_router && term.name == "selection") {
+                comparison_.number(Kind::losses, "loss.second_backward", term.value);
+            } else {
+                total += term.coefficient * term.value;
+            }
         }
         comparison_.number(Kind::losses, "loss.total", total);
         if constexpr (is_expert_choice) {
-            comparison_.number(Kind::losses, "loss.sampling", router_loss("selection"));
+            comparison_.number(Kind::losses, "loss.sampling",
+                               router_loss("selection") * micro_batches(case_));
             comparison_.number(Kind::losses, "loss.router_z", router_loss("router_z"));
         } else if constexpr (is_token_choice) {
             comparison_.number(Kind::losses, "loss.balancing", router_loss("balancing"));
@@ -249,21 +296,51 @@ private:
     mor::Trace<A, B> trace_;
 };
 
+template <class R, mor::SharingPolicy S, mor::CachePolicy C>
+struct Routed : mor::DefaultArchitecture {
+    using Router = R;
+    using Sharing = S;
+    using Cache = C;
+};
+
+/// The routers that the cases combine with this sharing and cache.
+template <mor::SharingPolicy S, mor::CachePolicy C, mor::Backend B>
+void run_routed(B& backend, const Case& reference, Comparison& comparison) {
+    const auto run = [&]<class Router>() {
+        CaseRun<Routed<Router, S, C>, B>{backend, reference, comparison}.run();
+    };
+    const bool is_expert_choice = reference.routing == Routing::expert_choice;
+    if constexpr (std::same_as<C, mor::RecursionWiseCache>) {
+        using Mlp = mor::MlpNetwork;
+        const bool mlp = reference.network == Network::mlp;
+        if (is_expert_choice && reference.has_auxiliary_router) {
+            return mlp ? run.template
+                         operator()<mor::ExpertChoiceRouter<Mlp, mor::AuxiliaryRouter<Mlp>>>()
+                       : run.template operator()<mor::ExpertChoiceRouter<
+                             mor::LinearNetwork, mor::AuxiliaryRouter<mor::LinearNetwork>>>();
+        }
+        if (mlp) {
+            return is_expert_choice ? run.template operator()<mor::ExpertChoiceRouter<Mlp>>()
+                                    : run.template operator()<mor::TokenChoiceRouter<Mlp>>();
+        }
+        if (reference.is_loss_free) {
+            return run.template
+            operator()<mor::TokenChoiceRouter<mor::LinearNetwork, mor::LossFreeBalancing>>();
+        }
+    }
+    return is_expert_choice ? run.template operator()<mor::ExpertChoice>()
+                            : run.template operator()<mor::TokenChoice>();
+}
+
 /// Runs the case as a model of the matching architecture with this cache.
 template <mor::CachePolicy C, mor::Backend B>
 void run_with(B& backend, const Case& reference, Comparison& comparison) {
-    const auto run = [&]<class A>() { CaseRun<A, B>{backend, reference, comparison}.run(); };
-    const bool middle = reference.sharing == Sharing::middle_cycle;
-    switch (reference.routing) {
-        case Routing::expert_choice:
-            return middle ? run.template operator()<mor::MoRExpert<mor::MiddleCycle, C>>()
-                          : run.template operator()<mor::MoRExpert<mor::Cycle, C>>();
-        case Routing::token_choice:
-            return middle ? run.template operator()<mor::MoRToken<mor::MiddleCycle, C>>()
-                          : run.template operator()<mor::MoRToken<mor::Cycle, C>>();
-        case Routing::none:
-            break;
+    if (reference.routing != Routing::none) {
+        return reference.sharing == Sharing::middle_cycle
+                   ? run_routed<mor::MiddleCycle, C>(backend, reference, comparison)
+                   : run_routed<mor::Cycle, C>(backend, reference, comparison);
     }
+    const auto run = [&]<class A>() { CaseRun<A, B>{backend, reference, comparison}.run(); };
     switch (reference.sharing) {
         case Sharing::none:
             return run.template operator()<mor::Vanilla>();

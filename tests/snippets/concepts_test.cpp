@@ -96,7 +96,8 @@ public:
 
     template <mor::Backend B>
     struct Weights {
-        Weights(const mor::ModelConfig& config, mor::Index /*num_steps*/)
+        Weights(const mor::ModelConfig& config, mor::Index /*num_steps*/,
+                const Options& /*options*/)
             : score{"model.router.weight", config.hidden_size, 1} {}
         void initialize(mor::Random& random, double deviation) {
             score.initialize(random, deviation);
@@ -110,22 +111,24 @@ public:
 
     template <mor::Backend B>
     struct Record {
-        std::vector<mor::MatrixView<B>> scores;  // [steps], each [candidates, 1]
+        std::vector<mor::MatrixView<B>> scores;  // [steps], each [candidates, 1], as are gates
+        std::vector<mor::MatrixView<B>> gates;
     };
 
     template <mor::Backend B>
     mor::Index select(mor::Context<B>& context, const Weights<B>& weights,
                       const mor::StepView<B>& step, Record<B>& record) const {
-        record.scores.resize(static_cast<std::size_t>(step.num_steps));
-        const auto scores = context.matrix(step.num_candidates(), 1);
-        record.scores[static_cast<std::size_t>(step.step)] = scores;
+        if (step.step == 0) {
+            record = {};
+        }
+        const auto scores = record.scores.emplace_back(context.matrix(step.num_candidates(), 1));
+        const auto gates = record.gates.emplace_back(context.matrix(step.num_candidates(), 1));
         weights.score.forward(context, step.hidden, scores);
+        mor::ops::gate<B>(context, mor::GateFunction::sigmoid, scores, options_.alpha, gates);
         const mor::Index count =
             mor::ops::select_greater<B>(context, scores.flat(), 0.0, step.kept);
-        const auto kept_scores = context.matrix(count, 1);
-        mor::ops::gather_rows<B>(context, scores, step.kept.slice(0, count), kept_scores);
-        mor::ops::sigmoid_gate<B>(context, kept_scores.flat(), options_.alpha,
-                                  step.weight.slice(0, count));
+        mor::ops::gather_rows<B>(context, gates, step.kept.slice(0, count),
+                                 {step.weight.data(), {count, 1}});
         return count;
     }
 
@@ -133,10 +136,13 @@ public:
     void backward(mor::Context<B>& context, Weights<B>& weights, const mor::StepView<B>& step,
                   mor::ConstIndexView<B> kept, Record<B>& record,
                   const mor::StepGradient<B>& gradient) const {
-        const auto scores = record.scores[static_cast<std::size_t>(step.step)];
-        const auto dscores = context.zero_matrix(scores.rows(), 1);
-        mor::ops::sigmoid_gate_backward<B>(context, scores.flat(), options_.alpha, kept,
-                                           gradient.weight, dscores.flat());
+        const auto gates = record.gates[static_cast<std::size_t>(step.step)];
+        const auto dgates = context.zero_matrix(gates.rows(), 1);
+        const auto dscores = context.zero_matrix(gates.rows(), 1);
+        mor::ops::scatter_rows<B>(context, {gradient.weight.data(), {kept.size(), 1}}, kept,
+                                  dgates);
+        mor::ops::gate_backward<B>(context, mor::GateFunction::sigmoid, gates, options_.alpha,
+                                   dgates, dscores);
         weights.score.backward(context, step.hidden, dscores, gradient.hidden,
                                mor::Write::accumulate);
     }

@@ -81,6 +81,10 @@ public:
         return arena_.template make<Index, 1>({size});
     }
 
+    [[nodiscard]] IndexView<B> zero_indices(Index size) {
+        return arena_.template make_zero<Index, 1>({size});
+    }
+
     [[nodiscard]] double flops() const { return flops_; }
     void count_flops(double flops) { flops_ += flops; }
 

@@ -20,6 +20,10 @@ namespace mor {
 /// Whether AdamW shrinks the parameter (paper: matrices yes, norms no).
 enum class WeightDecay { yes, no };
 
+/// Which group of the optimiser trains a parameter: groups have their own learning rates and are
+/// clipped apart. `none`: not trained by gradients, but saved with the others.
+enum class OptimizerGroup { model, auxiliary_router, none };
+
 template <Backend B>
 class Parameter {
 public:
@@ -37,6 +41,8 @@ public:
     [[nodiscard]] const std::string& name() const { return name_; }
     [[nodiscard]] const std::vector<Index>& shape() const { return shape_; }
     [[nodiscard]] WeightDecay decay() const { return decay_; }
+    [[nodiscard]] OptimizerGroup group() const { return group_; }
+    void set_group(OptimizerGroup group) { group_ = group; }
     [[nodiscard]] Index size() const { return value_.size(); }
 
     [[nodiscard]] VectorView<B> value() { return value_.view(); }
@@ -90,6 +96,7 @@ private:
     std::string name_;
     std::vector<Index> shape_;
     WeightDecay decay_;
+    OptimizerGroup group_ = OptimizerGroup::model;
     Tensor<Element, 1, typename B::Space> value_;
     Tensor<Element, 1, typename B::Space> gradient_;
 };

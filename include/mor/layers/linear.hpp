@@ -28,8 +28,16 @@ public:
     /// [rows, outputs].
     void backward(Context<B>& context, ConstMatrixView<B> x, ConstMatrixView<B> dy,
                   MatrixView<B> dx, Write write) {
+        backward_weight(context, x, dy);
+        backward_input(context, dy, dx, write);
+    }
+    /// The first half alone, for an input that takes no gradient.
+    void backward_weight(Context<B>& context, ConstMatrixView<B> x, ConstMatrixView<B> dy) {
         ops::linear_backward_weight(context, dy, x, weight_.gradient_matrix());
-        ops::linear_backward_input(context, dy, std::as_const(weight_).value_matrix(), dx, write);
+    }
+    void backward_input(Context<B>& context, ConstMatrixView<B> dy, MatrixView<B> dx,
+                        Write write) const {
+        ops::linear_backward_input(context, dy, weight_.value_matrix(), dx, write);
     }
 
     [[nodiscard]] Index outputs() const { return weight_.shape()[0]; }

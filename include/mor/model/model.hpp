@@ -148,6 +148,13 @@ public:
         return count;
     }
 
+    /// Lets the router move what gradients do not train. The trainer calls it after each update.
+    void after_update() {
+        if constexpr (requires { router_.after_update(router_weights_); }) {
+            router_.after_update(router_weights_);
+        }
+    }
+
     void zero_gradients() {
         visit_parameters([](Parameter<B>& parameter) { parameter.zero_gradient(); });
     }
@@ -159,7 +166,7 @@ private:
 
     RouterWeights make_router_weights() const {
         if constexpr (LearnedRouter<typename A::Router, B>) {
-            return RouterWeights{config_, layout_.num_steps};
+            return RouterWeights{config_, layout_.num_steps, options_.router};
         } else {
             return {};
         }

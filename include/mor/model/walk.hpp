@@ -165,6 +165,7 @@ private:
         view.num_steps = layout.num_steps;
         view.capacity = model_.schedule().capacity(step, layout.num_steps, options_.training_step);
         view.decision = options_.decision;
+        view.training_step = options_.training_step;
         view.entered = trace_.rows;
         const Index candidates = view.source.size();
         const MatrixView<B> hidden = context_.matrix(candidates, h.columns());

@@ -1,94 +1,73 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The small functions of routers: gates, their losses, and the gradients of both. They work on
-// router logits, one or a few numbers per token.
+// Gates: what becomes of router logits, one or a few numbers a row, before they weight anything.
 #pragma once
 
 #include <mor/core/backend.hpp>
 #include <mor/ops/shape_check.hpp>
 
+#include <array>
+#include <string_view>
+
 namespace mor {
 
+/// `softmax` works on a row as a whole, the others on each number.
+enum class GateFunction { sigmoid, tanh, identity, softmax };
+
+[[nodiscard]] constexpr std::string_view to_string(GateFunction function) {
+    switch (function) {
+        case GateFunction::sigmoid:
+            return "sigmoid";
+        case GateFunction::tanh:
+            return "tanh";
+        case GateFunction::identity:
+            return "identity";
+        case GateFunction::softmax:
+            break;
+    }
+    return "softmax";
+}
+[[nodiscard]] constexpr std::array<GateFunction, 4> enum_values(GateFunction /*tag*/) {
+    return {GateFunction::sigmoid, GateFunction::tanh, GateFunction::identity,
+            GateFunction::softmax};
+}
+
 namespace op {
-struct SigmoidGate {};
-struct SigmoidGateBackward {};
-struct SelectionLoss {};
-struct SoftmaxGate {};
-struct SoftmaxGateBackward {};
-struct RouterZLoss {};
-struct BalancingLoss {};
+struct Gate {};
+struct GateBackward {};
+struct BestColumn {};
 struct PickColumn {};
 struct PickColumnBackward {};
 }  // namespace op
 
 namespace ops {
 
-/// gate = alpha * sigmoid(logits); both [n].
+/// gate = alpha * function(logits), except that `identity` ignores alpha, as the authors' code
+/// does. Both [n, columns].
 template <Backend B>
-void sigmoid_gate(Context<B>& context, ConstVectorView<B> logits, double alpha,
-                  VectorView<B> gate) {
-    expect_extents("sigmoid_gate", "gate", gate, logits.extents());
-    Kernel<op::SigmoidGate, B>::run(context, logits, alpha, gate);
+void gate(Context<B>& context, GateFunction function, ConstMatrixView<B> logits, double alpha,
+          MatrixView<B> gate) {
+    expect_extents("gate", "gate", gate, logits.extents());
+    Kernel<op::Gate, B>::run(context, function, logits, alpha, gate);
 }
 
-/// dlogits[kept[i]] += dgate[i] * alpha * s * (1 - s), s = sigmoid(logits[kept[i]]).
-/// dgate, kept [m]; logits, dlogits [n].
+/// dlogits += gradient of the gate, which is given as it came out. All [n, columns].
 template <Backend B>
-void sigmoid_gate_backward(Context<B>& context, ConstVectorView<B> logits, double alpha,
-                           ConstIndexView<B> kept, ConstVectorView<B> dgate,
-                           VectorView<B> dlogits) {
-    expect_extents("sigmoid_gate_backward", "dgate", dgate, {kept.size()});
-    expect_extents("sigmoid_gate_backward", "dlogits", dlogits, logits.extents());
-    Kernel<op::SigmoidGateBackward, B>::run(context, logits, alpha, kept, dgate, dlogits);
+void gate_backward(Context<B>& context, GateFunction function, ConstMatrixView<B> gate,
+                   double alpha, ConstMatrixView<B> dgate, MatrixView<B> dlogits) {
+    expect_extents("gate_backward", "dgate", dgate, gate.extents());
+    expect_extents("gate_backward", "dlogits", dlogits, gate.extents());
+    Kernel<op::GateBackward, B>::run(context, function, gate, alpha, dgate, dlogits);
 }
 
-/// The auxiliary loss of expert-choice: the sum over n of the binary cross-entropy between logits
-/// and "is kept", in nats, not scaled. Adds scale * its gradient to dlogits.
-/// logits, dlogits [n]; kept [m] ascending.
+/// best[i] = the column j with the largest x[i, j] + bias[j]; ties to the lower one.
+/// x [n, columns], bias [columns] or empty, best [n].
 template <Backend B>
-[[nodiscard]] double selection_loss(Context<B>& context, ConstVectorView<B> logits,
-                                    ConstIndexView<B> kept, double scale, VectorView<B> dlogits) {
-    expect_extents("selection_loss", "dlogits", dlogits, logits.extents());
-    return Kernel<op::SelectionLoss, B>::run(context, logits, kept, scale, dlogits);
-}
-
-/// gate = alpha * softmax(logits) by row, and the index of each row's largest gate (ties to the
-/// lower index). logits, gate [n, depths], best [n].
-template <Backend B>
-void softmax_gate(Context<B>& context, ConstMatrixView<B> logits, double alpha, MatrixView<B> gate,
-                  IndexView<B> best) {
-    expect_extents("softmax_gate", "gate", gate, logits.extents());
-    expect_extents("softmax_gate", "best", best, {logits.rows()});
-    Kernel<op::SoftmaxGate, B>::run(context, logits, alpha, gate, best);
-}
-
-/// dlogits += gradient of gate through the softmax. All [n, depths].
-template <Backend B>
-void softmax_gate_backward(Context<B>& context, ConstMatrixView<B> gate, double alpha,
-                           ConstMatrixView<B> dgate, MatrixView<B> dlogits) {
-    expect_extents("softmax_gate_backward", "dgate", dgate, gate.extents());
-    expect_extents("softmax_gate_backward", "dlogits", dlogits, gate.extents());
-    Kernel<op::SoftmaxGateBackward, B>::run(context, gate, alpha, dgate, dlogits);
-}
-
-/// The router z-loss: the sum over rows of logsumexp(logits)^2, not scaled. Adds scale * its
-/// gradient to dlogits. Both [n, depths].
-template <Backend B>
-[[nodiscard]] double router_z_loss(Context<B>& context, ConstMatrixView<B> logits, double scale,
-                                   MatrixView<B> dlogits) {
-    expect_extents("router_z_loss", "dlogits", dlogits, logits.extents());
-    return Kernel<op::RouterZLoss, B>::run(context, logits, scale, dlogits);
-}
-
-/// The balancing loss of token-choice: sum_i P_i f_i, P_i the mean of gate[:, i] and f_i =
-/// depths * (fraction of rows with best == i), which carries no gradient. Adds scale * its
-/// gradient to dgate. gate, dgate [n, depths], best [n].
-template <Backend B>
-[[nodiscard]] double balancing_loss(Context<B>& context, ConstMatrixView<B> gate,
-                                    ConstIndexView<B> best, double scale, MatrixView<B> dgate) {
-    expect_extents("balancing_loss", "best", best, {gate.rows()});
-    expect_extents("balancing_loss", "dgate", dgate, gate.extents());
-    return Kernel<op::BalancingLoss, B>::run(context, gate, best, scale, dgate);
+void best_column(Context<B>& context, ConstMatrixView<B> x, ConstVectorView<B> bias,
+                 IndexView<B> best) {
+    expect_extents("best_column", "bias", bias, {bias.empty() ? 0 : x.columns()});
+    expect_extents("best_column", "best", best, {x.rows()});
+    Kernel<op::BestColumn, B>::run(context, x, bias, best);
 }
 
 /// out[i] = x[i, column[i]]. x [n, columns], column [n], out [n].

@@ -8,6 +8,8 @@
 #include <mor/ops/attention.hpp>
 #include <mor/ops/shape_check.hpp>
 
+#include <cstdint>
+
 namespace mor {
 
 /// Sequence s owns rows [offsets[s], offsets[s + 1]), their positions ascending.
@@ -20,11 +22,16 @@ struct Rows {
     [[nodiscard]] Index num_sequences() const { return offsets.size() - 1; }
 };
 
+/// Whether rows at the same position of different sequences draw the same number.
+enum class Draw { by_position, by_sequence_and_position };
+
 namespace op {
 struct SelectRows {};
 struct VisibleKeys {};
 struct ComposeIndices {};
 struct NumberRows {};
+struct FillIndices {};
+struct UniformByPosition {};
 }  // namespace op
 
 namespace ops {
@@ -57,6 +64,21 @@ template <Backend B>
 template <Backend B>
 void number_rows(Context<B>& context, IndexView<B> out) {
     Kernel<op::NumberRows, B>::run(context, out);
+}
+
+/// Every element of out becomes `value`.
+template <Backend B>
+void fill_indices(Context<B>& context, Index value, IndexView<B> out) {
+    Kernel<op::FillIndices, B>::run(context, value, out);
+}
+
+/// out[i] is uniform in [0, 1), a function of seed, stream and what `draw` says of row i alone.
+/// out [rows].
+template <Backend B>
+void uniform_by_position(Context<B>& context, const Rows<B>& rows, Draw draw, std::uint64_t seed,
+                         std::uint64_t stream, VectorView<B> out) {
+    expect_extents("uniform_by_position", "out", out, {rows.size()});
+    Kernel<op::UniformByPosition, B>::run(context, rows, draw, seed, stream, out);
 }
 
 /// out[i] = outer[inner[i]]. outer [n], inner [m] in [0, n), out [m].

@@ -13,6 +13,7 @@ struct TopK {};
 struct SelectGreater {};
 struct SelectAtLeast {};
 struct CapacityCounts {};
+struct CountValues {};
 }  // namespace op
 
 namespace ops {
@@ -36,6 +37,12 @@ void capacity_counts(Context<B>& context, ConstIndexView<B> offsets, double capa
                      IndexView<B> out) {
     expect_extents("capacity_counts", "offsets", offsets, {out.size() + 1});
     Kernel<op::CapacityCounts, B>::run(context, offsets, capacity, out);
+}
+
+/// counts[v] += how often v occurs in `values`. values [n] in [0, size), counts [size].
+template <Backend B>
+void count_values(Context<B>& context, ConstIndexView<B> values, IndexView<B> counts) {
+    Kernel<op::CountValues, B>::run(context, values, counts);
 }
 
 /// Writes the rows with score > bound, ascending; returns how many. kept: room for [rows].

@@ -22,6 +22,7 @@ struct StepView {
     Index num_steps = 0;
     double capacity = 1;  // the schedule's fraction of each sequence's original rows, in (0, 1]
     Decision decision = Decision::look_ahead;
+    Index training_step = 0;  // from 1 on; 0: not training
 
     Rows<B> rows = {};               // of the candidates: their sequences and original positions
     Rows<B> entered = {};            // of all rows that entered the recursion

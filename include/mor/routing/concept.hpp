@@ -35,14 +35,17 @@ concept HasSelect = requires(const R& router, Context<B>& context, const StepVie
     { router.select(context, step) } -> std::same_as<Index>;
 };
 
-/// A learned router: it has `Weights<B>`, constructed from (const ModelConfig&, Index num_steps),
-/// with `initialize(Random&, double)` and `visit_parameters(visitor)`, and a `Record<B>` of a pass.
+/// A learned router: it has `Weights<B>`, constructed from (const ModelConfig&, Index num_steps,
+/// const Options&), with `initialize(Random&, double)` and `visit_parameters(visitor)`, and a
+/// `Record<B>` of a pass.
 template <class R, class B>
 concept HasWeights =
     requires {
         typename R::template Weights<B>;
         typename R::template Record<B>;
-    } && std::constructible_from<typename R::template Weights<B>, const ModelConfig&, Index> &&
+    } &&
+    std::constructible_from<typename R::template Weights<B>, const ModelConfig&, Index,
+                            const typename R::Options&> &&
     requires(typename R::template Weights<B>& weights, Random& random, detail::AnyVisitor visitor) {
         weights.initialize(random, 0.02);
         weights.visit_parameters(visitor);

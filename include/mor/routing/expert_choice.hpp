@@ -5,13 +5,16 @@
 // by one step are candidates of the next (hierarchical filtering).
 #pragma once
 
+#include <mor/core/joined.hpp>
 #include <mor/core/reflect.hpp>
-#include <mor/layers/linear.hpp>
 #include <mor/ops/gate.hpp>
-#include <mor/ops/select.hpp>
+#include <mor/ops/gather_scatter.hpp>
+#include <mor/ops/scale.hpp>
+#include <mor/routing/causality.hpp>
 #include <mor/routing/concept.hpp>
+#include <mor/routing/network.hpp>
+#include <mor/routing/scores.hpp>
 
-#include <algorithm>
 #include <cmath>
 #include <string>
 #include <tuple>
@@ -19,126 +22,166 @@
 
 namespace mor {
 
-class ExpertChoice {
+/// `Network` scores the tokens; `Causality` stands in for top-k at inference.
+template <class Network = LinearNetwork, class Causality = AuxiliaryLoss>
+class ExpertChoiceRouter {
+    static constexpr std::string_view base = "expert_choice";
+
 public:
-    static constexpr std::string_view name = "expert_choice";
+    static constexpr std::string_view name = Joined<base, Network::suffix, Causality::suffix>::text;
     using Merge = GateEachStep;
 
     struct Options {
-        double alpha = 0.1;                    // gate = alpha * sigmoid(score)
-        double auxiliary_coefficient = 0.001;  // of the loss that makes the causal rule work
-        double threshold = 0.5;                // causal rule: keep if sigmoid(score) is above it
+        GateFunction gate = GateFunction::sigmoid;  // of a score; not softmax
+        double alpha = 0.1;                         // gate = alpha * function(score)
+        double temperature = 1.0;                   // hidden states are divided by it
+        bool weighted = true;                       // false: every gate is 1
+        double z_coefficient = 0.0;                 // of the mean squared score
+        typename Network::Options network = {};
+        typename Causality::Options causality = {};
 
         static constexpr auto fields() {
-            return std::tuple{Field{"alpha", &Options::alpha},
-                              Field{"auxiliary_coefficient", &Options::auxiliary_coefficient},
-                              Field{"threshold", &Options::threshold}};
+            using O = Options;
+            return std::tuple{Field{"gate", &O::gate},
+                              Field{"alpha", &O::alpha},
+                              Field{"temperature", &O::temperature},
+                              Field{"weighted", &O::weighted},
+                              Field{"z_coefficient", &O::z_coefficient},
+                              Field{"network", &O::network},
+                              Field{"causality", &O::causality}};
         }
     };
 
-    /// One linear router a step, "model.routers.<step>.weight" [1, hidden].
+    /// A router a step, "model.routers.<step>." and the names of its networks.
     template <Backend B>
     class Weights {
     public:
-        Weights(const ModelConfig& config, Index num_steps) {
+        struct Step {
+            typename Network::template Weights<B> network;
+            typename Causality::template Weights<B> causality;
+        };
+
+        Weights(const ModelConfig& config, Index num_steps, const Options& options) {
             for (Index step = 0; step < num_steps; ++step) {
-                routers_.emplace_back("model.routers." + std::to_string(step) + ".weight",
-                                      config.hidden_size, Index{1});
+                const std::string prefix = "model.routers." + std::to_string(step) + ".";
+                steps_.push_back({{prefix, config.hidden_size, 1, options.network},
+                                  {prefix, config.hidden_size, options.causality}});
             }
         }
-        [[nodiscard]] Linear<B>& at(Index step) { return routers_[static_cast<std::size_t>(step)]; }
-        [[nodiscard]] const Linear<B>& at(Index step) const {
-            return routers_[static_cast<std::size_t>(step)];
+        [[nodiscard]] Step& at(Index step) { return steps_[static_cast<std::size_t>(step)]; }
+        [[nodiscard]] const Step& at(Index step) const {
+            return steps_[static_cast<std::size_t>(step)];
         }
         void initialize(Random& random, double deviation) {
-            for (Linear<B>& router : routers_) {
-                router.initialize(random, deviation);
+            for (Step& step : steps_) {
+                step.network.initialize(random, deviation);
+                step.causality.initialize(random, deviation);
             }
         }
         template <class Visitor>
         void visit_parameters(Visitor&& visitor) {
-            for (Linear<B>& router : routers_) {
-                router.visit_parameters(visitor);
+            for (Step& step : steps_) {
+                step.network.visit_parameters(visitor);
+                step.causality.visit_parameters(visitor);
             }
         }
 
     private:
-        std::vector<Linear<B>> routers_;
+        std::vector<Step> steps_;
     };
 
-    /// The raw scores of each step, [candidates].
+    /// What each step computed for its candidates.
     template <Backend B>
     struct Record {
-        std::vector<MatrixView<B>> scores;  // [steps], each [candidates, 1]
+        struct Step {
+            ConstMatrixView<B> hidden;  // [candidates, hidden] over the temperature
+            MatrixView<B> scores;       // [candidates, 1] raw
+            MatrixView<B> gates;        // [candidates, 1]
+            typename Network::template Weights<B>::Saved network;
+            typename Causality::template Record<B> causality;
+        };
+        std::vector<Step> steps;  // [steps]
     };
 
     /// Throws ConfigError if an option is out of range.
-    explicit ExpertChoice(const Options& options) : options_{options} {
-        check<ConfigError>(options.alpha > 0, "mor::ExpertChoice: alpha is ", options.alpha,
-                           ", expected a positive number");
-        check<ConfigError>(options.auxiliary_coefficient >= 0,
-                           "mor::ExpertChoice: auxiliary_coefficient is ",
-                           options.auxiliary_coefficient, ", expected 0 or more");
-        check<ConfigError>(options.threshold > 0 && options.threshold < 1,
-                           "mor::ExpertChoice: threshold is ", options.threshold,
-                           ", expected a number between 0 and 1");
+    explicit ExpertChoiceRouter(const Options& options)
+        : options_{options}, causality_{options.causality} {
+        check<ConfigError>(options.gate != GateFunction::softmax,
+                           "mor::ExpertChoice: gate is softmax, which is 1 for a single score");
+        detail::check_positive(options.alpha, "mor::ExpertChoice: alpha");
+        detail::check_positive(options.temperature, "mor::ExpertChoice: temperature");
+        detail::check_not_negative(options.z_coefficient, "mor::ExpertChoice: z_coefficient");
     }
 
     /// Keeps max(1, floor(capacity * original length)) rows of each sequence; in a causal pass,
-    /// those above the threshold. A step of capacity 1 keeps every candidate either way.
+    /// those that the causal rule names. A step of capacity 1 keeps every candidate either way.
     template <Backend B>
     Index select(Context<B>& context, const Weights<B>& weights, const StepView<B>& step,
                  Record<B>& record) const {
         if (step.step == 0) {
-            record.scores.clear();
+            record.steps.clear();
         }
-        const MatrixView<B> scores = context.matrix(step.num_candidates(), 1);
-        record.scores.push_back(scores);
-        weights.at(step.step).forward(context, step.hidden, scores);
-
-        const Index kept = choose(context, scores.flat(), step);
-        const typename Arena<typename B::Space>::Scope scope{context.arena()};
-        const MatrixView<B> kept_scores = context.matrix(kept, 1);
-        ops::gather_rows<B>(context, scores, step.kept.slice(0, kept), kept_scores);
-        ops::sigmoid_gate<B>(context, kept_scores.flat(), options_.alpha,
-                             step.weight.slice(0, kept));
+        auto& own = record.steps.emplace_back();
+        const Index candidates = step.num_candidates();
+        own.hidden = detail::cooled(context, step.hidden, options_.temperature);
+        own.scores = context.matrix(candidates, 1);
+        own.gates = context.matrix(candidates, 1);
+        weights.at(step.step).network.forward(context, own.hidden, own.scores, own.network);
+        ops::gate<B>(context, options_.gate, own.scores, options_.alpha, own.gates);
+        causality_.predict(context, weights.at(step.step).causality, step.hidden, own.causality);
+        const Index kept = choose(context, own, step);
+        const VectorView<B> weight = step.weight.slice(0, kept);
+        if (options_.weighted) {
+            ops::gather_rows<B>(context, own.gates, step.kept.slice(0, kept),
+                                {weight.data(), {kept, 1}});
+        } else {
+            ops::fill<B>(context, 1.0, weight);
+        }
         return kept;
     }
 
-    /// Gradient of the gate, and of the auxiliary loss: the mean over candidates of the binary
-    /// cross-entropy between score and selection. Both reach the router and the trunk.
+    /// Gradients of the gates, of the causal rule's training loss (the mean over candidates) and of
+    /// the z-loss. They reach the router and the trunk.
     template <Backend B>
     void backward(Context<B>& context, Weights<B>& weights, const StepView<B>& step,
                   ConstIndexView<B> kept, Record<B>& record,
                   const StepGradient<B>& gradient) const {
-        const MatrixView<B> scores = record.scores[static_cast<std::size_t>(step.step)];
-        const MatrixView<B> dscores = context.zero_matrix(scores.rows(), 1);
-        ops::sigmoid_gate_backward<B>(context, scores.flat(), options_.alpha, kept, gradient.weight,
-                                      dscores.flat());
-        const double mean = 1.0 / static_cast<double>(std::max<Index>(1, scores.rows()));
-        const double loss = ops::selection_loss<B>(
-            context, scores.flat(), kept,
-            options_.auxiliary_coefficient * gradient.loss_scale * mean, dscores.flat());
-        add_loss(*gradient.losses, "selection", loss * mean * gradient.loss_scale,
-                 options_.auxiliary_coefficient);
-        weights.at(step.step).backward(context, step.hidden, dscores, gradient.hidden,
-                                       Write::accumulate);
+        auto& own = record.steps[static_cast<std::size_t>(step.step)];
+        auto& mine = weights.at(step.step);
+        const Index candidates = own.scores.rows();
+        const MatrixView<B> dscores = context.zero_matrix(candidates, 1);
+        if (options_.weighted) {
+            const MatrixView<B> dgates = context.zero_matrix(candidates, 1);
+            ops::scatter_rows<B>(context, {gradient.weight.data(), {kept.size(), 1}}, kept, dgates);
+            ops::gate_backward<B>(context, options_.gate, own.gates, options_.alpha, dgates,
+                                  dscores);
+        }
+        causality_.backward(context, mine.causality, step.hidden, own.scores, kept, own.causality,
+                            gradient, dscores);
+        detail::add_z_loss<B>(context, own.scores, options_.z_coefficient, gradient, dscores);
+        detail::cooled_backward<B>(
+            context, options_.temperature, gradient.hidden, [&](MatrixView<B> dhidden) {
+                mine.network.backward(context, own.hidden, own.network, dscores, dhidden);
+            });
     }
 
 private:
     template <Backend B>
-    [[nodiscard]] Index choose(Context<B>& context, ConstVectorView<B> scores,
+    [[nodiscard]] Index choose(Context<B>& context, const typename Record<B>::Step& own,
                                const StepView<B>& step) const {
         if (step.decision == Decision::causal && step.capacity < 1.0) {
-            const double bound = std::log(options_.threshold / (1.0 - options_.threshold));
-            return ops::select_greater<B>(context, scores, bound, step.kept);
+            return causality_.template decide<B>(context, own.scores, own.causality, step.kept);
         }
         const IndexView<B> counts = context.indices(step.entered.num_sequences());
         ops::capacity_counts<B>(context, step.entered.offsets, step.capacity, counts);
-        return ops::top_k<B>(context, scores, step.rows.offsets, counts, step.kept);
+        return ops::top_k<B>(context, own.scores.flat(), step.rows.offsets, counts, step.kept);
     }
 
     Options options_;
+    Causality causality_;
 };
+
+/// The paper's best: a linear router trained by the auxiliary loss.
+using ExpertChoice = ExpertChoiceRouter<>;
 
 }  // namespace mor

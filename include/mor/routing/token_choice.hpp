@@ -4,81 +4,112 @@
 // token its depth for good. Causal by construction.
 #pragma once
 
+#include <mor/core/joined.hpp>
 #include <mor/core/reflect.hpp>
-#include <mor/layers/linear.hpp>
 #include <mor/ops/gate.hpp>
+#include <mor/ops/scale.hpp>
 #include <mor/ops/select.hpp>
+#include <mor/routing/balancing.hpp>
 #include <mor/routing/concept.hpp>
+#include <mor/routing/network.hpp>
+#include <mor/routing/scores.hpp>
 
-#include <algorithm>
+#include <string_view>
 #include <tuple>
 
 namespace mor {
 
-class TokenChoice {
+/// `Network` scores the depths of a token; `Balancing` evens out the load.
+template <class Network = LinearNetwork, class Balancing = BalancingLoss>
+class TokenChoiceRouter {
+    static constexpr std::string_view base = "token_choice";
+
 public:
-    static constexpr std::string_view name = "token_choice";
+    static constexpr std::string_view name = Joined<base, Network::suffix, Balancing::suffix>::text;
     using Merge = GateAtExit;
 
     struct Options {
-        double alpha = 1.0;                  // gate = alpha * softmax(scores)
-        double balancing_coefficient = 0.1;  // of the loss that evens out the depths
-        double z_coefficient = 0.0;          // of the router z-loss; the paper uses 1e-5
+        GateFunction gate = GateFunction::softmax;  // of a token's scores
+        double alpha = 1.0;                         // gate = alpha * function(scores)
+        double temperature = 1.0;                   // hidden states are divided by it
+        bool weighted = true;                       // false: every gate is 1
+        double z_coefficient = 0.0;                 // of the router z-loss; the paper uses 1e-5
+        Index balancing_warmup = 0;  // training steps before this one send all tokens deepest
+        typename Network::Options network = {};
+        typename Balancing::Options balancing = {};
 
         static constexpr auto fields() {
-            return std::tuple{Field{"alpha", &Options::alpha},
-                              Field{"balancing_coefficient", &Options::balancing_coefficient},
-                              Field{"z_coefficient", &Options::z_coefficient}};
+            using O = Options;
+            return std::tuple{Field{"gate", &O::gate},
+                              Field{"alpha", &O::alpha},
+                              Field{"temperature", &O::temperature},
+                              Field{"weighted", &O::weighted},
+                              Field{"z_coefficient", &O::z_coefficient},
+                              Field{"balancing_warmup", &O::balancing_warmup},
+                              Field{"network", &O::network},
+                              Field{"balancing", &O::balancing}};
         }
     };
 
-    /// The router, "model.router.weight" [steps, hidden].
+    /// The router, "model.router." and the names of its network, [steps] outputs.
     template <Backend B>
-    class Weights {
-    public:
-        Weights(const ModelConfig& config, Index num_steps)
-            : router_{"model.router.weight", config.hidden_size, num_steps} {}
-        [[nodiscard]] Linear<B>& router() { return router_; }
-        [[nodiscard]] const Linear<B>& router() const { return router_; }
-        void initialize(Random& random, double deviation) { router_.initialize(random, deviation); }
+    struct Weights {
+        typename Network::template Weights<B> network;
+        typename Balancing::template Weights<B> balancing;
+
+        Weights(const ModelConfig& config, Index num_steps, const Options& options)
+            : network{"model.router.", config.hidden_size, num_steps, options.network},
+              balancing{num_steps} {}
+        void initialize(Random& random, double deviation) { network.initialize(random, deviation); }
         template <class Visitor>
         void visit_parameters(Visitor&& visitor) {
-            router_.visit_parameters(visitor);
+            network.visit_parameters(visitor);
+            balancing.visit_parameters(visitor);
         }
-
-    private:
-        Linear<B> router_;
     };
 
     /// The decision, taken in step 0 for all rows that enter the recursion.
     template <Backend B>
     struct Record {
-        MatrixView<B> scores;  // [rows, steps]
-        MatrixView<B> gate;    // [rows, steps]
-        IndexView<B> best;     // [rows] index of the largest gate: the last step the row takes
+        ConstMatrixView<B> hidden;  // [rows, hidden] over the temperature
+        MatrixView<B> scores;       // [rows, steps]
+        MatrixView<B> gate;         // [rows, steps]
+        IndexView<B> best;          // [rows] the last step that the row takes
+        typename Network::template Weights<B>::Saved network = {};
     };
 
     /// Throws ConfigError if an option is out of range.
-    explicit TokenChoice(const Options& options) : options_{options} {
-        check<ConfigError>(options.alpha > 0, "mor::TokenChoice: alpha is ", options.alpha,
-                           ", expected a positive number");
-        check<ConfigError>(options.balancing_coefficient >= 0 && options.z_coefficient >= 0,
-                           "mor::TokenChoice: balancing_coefficient and z_coefficient are ",
-                           options.balancing_coefficient, " and ", options.z_coefficient,
-                           ", expected 0 or more");
+    explicit TokenChoiceRouter(const Options& options)
+        : options_{options}, balancing_{options.balancing} {
+        detail::check_positive(options.alpha, "mor::TokenChoice: alpha");
+        detail::check_positive(options.temperature, "mor::TokenChoice: temperature");
+        detail::check_not_negative(options.z_coefficient, "mor::TokenChoice: z_coefficient");
+        check<ConfigError>(options.balancing_warmup >= 0, "mor::TokenChoice: balancing_warmup is ",
+                           options.balancing_warmup, ", expected 0 or more");
     }
 
-    /// A row with index e takes steps 0 ... e.
+    /// A row whose best score is e takes steps 0 ... e.
     template <Backend B>
     Index select(Context<B>& context, const Weights<B>& weights, const StepView<B>& step,
                  Record<B>& record) const {
         if (step.step == 0) {
             const Index rows = step.num_candidates();
-            record = {context.matrix(rows, step.num_steps), context.matrix(rows, step.num_steps),
-                      context.indices(rows)};
-            weights.router().forward(context, step.hidden, record.scores);
-            ops::softmax_gate<B>(context, record.scores, options_.alpha, record.gate, record.best);
-            ops::pick_column<B>(context, record.gate, record.best, step.weight);
+            record = {.hidden = detail::cooled(context, step.hidden, options_.temperature),
+                      .scores = context.matrix(rows, step.num_steps),
+                      .gate = context.matrix(rows, step.num_steps),
+                      .best = context.indices(rows)};
+            weights.network.forward(context, record.hidden, record.scores, record.network);
+            ops::gate<B>(context, options_.gate, record.scores, options_.alpha, record.gate);
+            if (is_warming_up(step)) {
+                ops::fill_indices<B>(context, step.num_steps - 1, record.best);
+            } else {
+                ops::best_column<B>(context, record.gate, weights.balancing.bias(), record.best);
+            }
+            if (options_.weighted) {
+                ops::pick_column<B>(context, record.gate, record.best, step.weight);
+            } else {
+                ops::fill<B>(context, 1.0, step.weight);
+            }
         }
         return ops::select_at_least<B>(context, record.best, step.source, step.step, step.kept);
     }
@@ -94,22 +125,38 @@ public:
         const Index rows = record.scores.rows();
         const MatrixView<B> dgate = context.zero_matrix(rows, step.num_steps);
         const MatrixView<B> dscores = context.zero_matrix(rows, step.num_steps);
-        const double scale = gradient.loss_scale;
-        ops::pick_column_backward<B>(context, gradient.weight, record.best, dgate);
-        const double balancing = ops::balancing_loss<B>(
-            context, record.gate, record.best, options_.balancing_coefficient * scale, dgate);
-        ops::softmax_gate_backward<B>(context, record.gate, options_.alpha, dgate, dscores);
-        const double mean = scale / static_cast<double>(std::max<Index>(1, rows));
-        const double z =
-            ops::router_z_loss<B>(context, record.scores, options_.z_coefficient * mean, dscores);
-        add_loss(*gradient.losses, "balancing", balancing * scale, options_.balancing_coefficient);
-        add_loss(*gradient.losses, "router_z", z * mean, options_.z_coefficient);
-        weights.router().backward(context, step.hidden, dscores, gradient.hidden,
-                                  Write::accumulate);
+        if (options_.weighted) {
+            ops::pick_column_backward<B>(context, gradient.weight, record.best, dgate);
+        }
+        balancing_.backward(context, weights.balancing, record.gate, record.best, gradient, dgate);
+        if (is_warming_up(step)) {
+            weights.balancing.reset();
+        }
+        ops::gate_backward<B>(context, options_.gate, record.gate, options_.alpha, dgate, dscores);
+        detail::add_z_loss<B>(context, record.scores, options_.z_coefficient, gradient, dscores);
+        detail::cooled_backward<B>(
+            context, options_.temperature, gradient.hidden, [&](MatrixView<B> dhidden) {
+                weights.network.backward(context, record.hidden, record.network, dscores, dhidden);
+            });
+    }
+
+    /// Called by the trainer after each update of the weights.
+    template <Backend B>
+    void after_update(Weights<B>& weights) const {
+        balancing_.after_update(weights.balancing);
     }
 
 private:
+    template <Backend B>
+    [[nodiscard]] bool is_warming_up(const StepView<B>& step) const {
+        return step.training_step > 0 && step.training_step < options_.balancing_warmup;
+    }
+
     Options options_;
+    Balancing balancing_;
 };
+
+/// The paper's best: a linear router with the balancing loss.
+using TokenChoice = TokenChoiceRouter<>;
 
 }  // namespace mor

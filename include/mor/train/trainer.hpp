@@ -108,14 +108,18 @@ public:
             accumulate(micro, report);
         }
         report.gradient_norm = gradient_norm(context_, model_);
-        check<NumericError>(std::isfinite(report.loss) && std::isfinite(report.gradient_norm),
+        const double auxiliary_norm =
+            gradient_norm(context_, model_, OptimizerGroup::auxiliary_router);
+        check<NumericError>(std::isfinite(report.loss) && std::isfinite(report.gradient_norm) &&
+                                std::isfinite(auxiliary_norm),
                             "mor::Trainer: step ", report.step, " on ", data_.name(), ": loss is ",
                             report.loss, " and the gradient's norm ", report.gradient_norm);
         const double factor = options_.schedule.factor(completed_, options_.steps);
         report.learning_rate = factor * options_.optimizer.learning_rate;
-        // The authors' clipping is torch's: 1e-6 keeps the division finite.
-        optimizer_.update(context_, model_, factor,
-                          std::min(1.0, options_.gradient_clip / (report.gradient_norm + 1e-6)));
+        optimizer_.update(
+            context_, model_, factor,
+            {.model = clip(report.gradient_norm), .auxiliary_router = clip(auxiliary_norm)});
+        model_.after_update();
         ++completed_;
         report.flops = context_.flops() - flops_before;
         report.seconds =
@@ -167,6 +171,11 @@ public:
     }
 
 private:
+    /// The authors' clipping is torch's: 1e-6 keeps the division finite.
+    [[nodiscard]] double clip(double norm) const {
+        return std::min(1.0, options_.gradient_clip / (norm + 1e-6));
+    }
+
     void accumulate(Index micro, StepReport& report) {
         const Index draw = completed_ * options_.micro_batches + micro;
         const WindowBatch batch = random_windows(data_, range_, options_.batch, options_.sequence,

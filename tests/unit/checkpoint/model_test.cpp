@@ -94,14 +94,14 @@ TEST_CASE("every option comes back, not only its default") {
     B backend;
     mor::ArchitectureOptions<A> options;
     options.sharing.num_recursions = 2;
-    options.router = {.alpha = 0.25, .auxiliary_coefficient = 0.125, .threshold = 0.75};
+    options.router = {.alpha = 0.25, .causality = {.coefficient = 0.125, .threshold = 0.75}};
     options.schedule = {.capacities = {0.9, 0.3}, .warmup_steps = 17};
     mor::save_model(mor::Model<A, B>{backend, small_config<A>(), options}, directory / "model");
     const auto loaded = mor::load_model<A>(backend, directory / "model");
     CHECK(loaded.options().sharing.num_recursions == 2);
     CHECK(loaded.options().router.alpha == 0.25);
-    CHECK(loaded.options().router.auxiliary_coefficient == 0.125);
-    CHECK(loaded.options().router.threshold == 0.75);
+    CHECK(loaded.options().router.causality.coefficient == 0.125);
+    CHECK(loaded.options().router.causality.threshold == 0.75);
     CHECK(loaded.options().schedule.capacities == std::vector<double>{0.9, 0.3});
     CHECK(loaded.options().schedule.warmup_steps == 17);
 }

@@ -95,7 +95,7 @@ double pass_flops(const mor::Model<A, Cpu>& model, const Sequences& sequences,
         const Index step = mor::keeps_every_token<typename A::Router> ? -1 : layout.step_of(layer);
         flops += layer_flops(config, active_tokens(sequences, depths, step + 1 > 0 ? step + 1 : 0));
     }
-    if constexpr (requires { model.options().router.auxiliary_coefficient; }) {
+    if constexpr (requires { model.options().router.causality; }) {
         for (Index step = 0; step < layout.num_steps; ++step) {
             const auto candidates = active_tokens(sequences, depths, step);
             flops += 2 * hidden *
@@ -103,7 +103,7 @@ double pass_flops(const mor::Model<A, Cpu>& model, const Sequences& sequences,
                          std::accumulate(candidates.begin(), candidates.end(), Index{0}));
         }
     }
-    if constexpr (requires { model.options().router.balancing_coefficient; }) {
+    if constexpr (requires { model.options().router.balancing; }) {
         flops += 2 * rows * hidden * static_cast<double>(layout.num_steps);
     }
     return flops;

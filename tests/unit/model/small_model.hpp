@@ -81,13 +81,13 @@ template <class A>
 template <class A>
 [[nodiscard]] ArchitectureOptions<A> small_options() {
     ArchitectureOptions<A> options{};
-    if constexpr (requires { options.router.auxiliary_coefficient; }) {
+    if constexpr (requires { options.router.causality; }) {
         options.router.alpha = 0.7;
-        options.router.auxiliary_coefficient = 0.3;
+        options.router.causality.coefficient = 0.3;
     }
-    if constexpr (requires { options.router.balancing_coefficient; }) {
+    if constexpr (requires { options.router.balancing; }) {
         options.router.alpha = 1.3;
-        options.router.balancing_coefficient = 0.2;
+        options.router.balancing.coefficient = 0.2;
         options.router.z_coefficient = 0.05;
     }
     return options;

@@ -136,7 +136,7 @@ TEST_CASE_TEMPLATE("expert choice keeps the candidates with the largest scores",
     for (Index step = 0; step < 3; ++step) {
         const Rows candidates = routed.candidates(step);
         const auto scores =
-            mor::to_host(routed.trace.router.scores[static_cast<std::size_t>(step)]);
+            mor::to_host(routed.trace.router.steps[static_cast<std::size_t>(step)].scores);
         Rows expected;
         for (std::size_t s = 0; s < 2; ++s) {
             Rows order;
@@ -174,14 +174,14 @@ TEST_CASE("a causal expert keeps the scores above the threshold, whatever the ca
     const Sequences sequences = random_sequences({20, 13}, 29);
     for (const double threshold : {0.3, 0.5, 0.8}) {
         auto options = small_options<Expert>();
-        options.router.threshold = threshold;
+        options.router.causality.threshold = threshold;
         Routed<Expert, Cpu> routed{3, options};
         routed.run(sequences, Decision::causal);
         CHECK(routed.active(0).size() == 33);  // capacity 1 keeps all
         for (Index step = 1; step < 3; ++step) {
             const Rows candidates = routed.candidates(step);
             const auto scores =
-                mor::to_host(routed.trace.router.scores[static_cast<std::size_t>(step)]);
+                mor::to_host(routed.trace.router.steps[static_cast<std::size_t>(step)].scores);
             Rows expected;
             for (std::size_t i = 0; i < candidates.size(); ++i) {
                 const double score = static_cast<double>(scores[i]);
@@ -212,7 +212,7 @@ TEST_CASE("the gate of expert choice is alpha * sigmoid(score) of the kept token
     Routed<Expert, Cpu> routed{3};
     routed.run(sequences, Decision::look_ahead);
     for (std::size_t step = 0; step < 3; ++step) {
-        const auto scores = mor::to_host(routed.trace.router.scores[step]);
+        const auto scores = mor::to_host(routed.trace.router.steps[step].scores);
         const auto kept = mor::to_host(routed.trace.steps[step].kept);
         const auto weight = mor::to_host(routed.trace.steps[step].weight);
         REQUIRE(weight.size() == kept.size());
@@ -390,9 +390,10 @@ TEST_CASE("options out of range are refused with the number") {
     CHECK(throws_with<ConfigError>(expert({.alpha = 0}), {"alpha is 0"}));
     CHECK(throws_with<ConfigError>(expert({.alpha = -1.5}), {"alpha is -1.5"}));
     CHECK(throws_with<ConfigError>(expert({.alpha = std::nan("")}), {"alpha is"}));
-    CHECK(throws_with<ConfigError>(expert({.threshold = 0}), {"threshold is 0"}));
-    CHECK(throws_with<ConfigError>(expert({.threshold = 1}), {"threshold is 1"}));
-    CHECK(throws_with<ConfigError>(expert({.threshold = 1.25}), {"threshold is 1.25"}));
+    CHECK(throws_with<ConfigError>(expert({.causality = {.threshold = 0}}), {"threshold is 0"}));
+    CHECK(throws_with<ConfigError>(expert({.causality = {.threshold = 1}}), {"threshold is 1"}));
+    CHECK(throws_with<ConfigError>(expert({.causality = {.threshold = 1.25}}),
+                                   {"threshold is 1.25"}));
     CHECK(throws_with<ConfigError>(token({.alpha = 0}), {"alpha is 0"}));
     CHECK(throws_with<ConfigError>(token({.alpha = -2}), {"alpha is -2"}));
     CHECK(throws_with<ConfigError>(capacities({1.0, 0.0}), {"0 after 1"}));

@@ -10,12 +10,15 @@
 #include <mor/backends/cpu/embedding.hpp>
 #include <mor/backends/cpu/gate.hpp>
 #include <mor/backends/cpu/gather_scatter.hpp>
+#include <mor/backends/cpu/gelu.hpp>
 #include <mor/backends/cpu/linear.hpp>
 #include <mor/backends/cpu/optimizer.hpp>
 #include <mor/backends/cpu/rms_norm.hpp>
 #include <mor/backends/cpu/rope.hpp>
+#include <mor/backends/cpu/router_loss.hpp>
 #include <mor/backends/cpu/select.hpp>
 #include <mor/backends/cpu/swiglu.hpp>
 #include <mor/backends/host/copy.hpp>
 #include <mor/backends/host/rows.hpp>
+#include <mor/backends/host/scale.hpp>
 #include <mor/backends/host/select.hpp>

@@ -1,135 +1,91 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Router functions of the Cpu backend. A few numbers a token: one thread is enough.
+// Gates of the Cpu backend. A few numbers a token: one thread is enough.
 #pragma once
 
 #include <mor/backends/cpu/device.hpp>
 #include <mor/ops/gate.hpp>
 
-#include <algorithm>
-#include <cmath>
-
 namespace mor {
 
-namespace cpu::detail {
-
 template <class T>
-[[nodiscard]] T sigmoid(T x) {
-    return T{1} / (T{1} + std::exp(-x));
-}
-
-}  // namespace cpu::detail
-
-template <class T>
-struct Kernel<op::SigmoidGate, Cpu<T>> {
-    static void run(Context<Cpu<T>>& /*context*/, View<const T, 1> logits, double alpha,
-                    View<T, 1> gate) {
+struct Kernel<op::Gate, Cpu<T>> {
+    static void run(Context<Cpu<T>>& /*context*/, GateFunction function, View<const T, 2> logits,
+                    double alpha, View<T, 2> gate) {
         using cpu::detail::array;
-        array(gate) = static_cast<T>(alpha) / (T{1} + (-array(logits)).exp());
-    }
-};
-
-template <class T>
-struct Kernel<op::SigmoidGateBackward, Cpu<T>> {
-    static void run(Context<Cpu<T>>& /*context*/, View<const T, 1> logits, double alpha,
-                    View<const Index, 1> kept, View<const T, 1> dgate, View<T, 1> dlogits) {
-        for (Index i = 0; i < kept.size(); ++i) {
-            const T s = cpu::detail::sigmoid(logits[kept[i]]);
-            dlogits[kept[i]] += dgate[i] * static_cast<T>(alpha) * s * (T{1} - s);
+        const auto x = array(logits.flat());
+        auto out = array(gate.flat());
+        const T scale = static_cast<T>(alpha);
+        switch (function) {
+            case GateFunction::sigmoid:
+                out = scale / (T{1} + (-x).exp());
+                return;
+            case GateFunction::tanh:
+                out = scale * x.tanh();
+                return;
+            case GateFunction::identity:
+                out = x;
+                return;
+            case GateFunction::softmax:
+                break;
         }
-    }
-};
-
-template <class T>
-struct Kernel<op::SelectionLoss, Cpu<T>> {
-    static double run(Context<Cpu<T>>& /*context*/, View<const T, 1> logits,
-                      View<const Index, 1> kept, double scale, View<T, 1> dlogits) {
-        double loss = 0;
-        Index next = 0;
-        for (Index i = 0; i < logits.size(); ++i) {
-            const bool selected = next < kept.size() && kept[next] == i;
-            next += selected ? 1 : 0;
-            // -log sigmoid(z) = softplus(-z) and -log(1 - sigmoid(z)) = softplus(z).
-            const double z = static_cast<double>(logits[i]);
-            loss += std::max(selected ? -z : z, 0.0) + std::log1p(std::exp(-std::abs(z)));
-            const T target = selected ? T{1} : T{0};
-            dlogits[i] += static_cast<T>(scale) * (cpu::detail::sigmoid(logits[i]) - target);
-        }
-        return loss;
-    }
-};
-
-template <class T>
-struct Kernel<op::SoftmaxGate, Cpu<T>> {
-    static void run(Context<Cpu<T>>& /*context*/, View<const T, 2> logits, double alpha,
-                    View<T, 2> gate, View<Index, 1> best) {
-        using cpu::detail::array;
         for (Index i = 0; i < logits.rows(); ++i) {
             const auto row = array(logits.row(i));
-            auto out = array(gate.row(i));
-            out = (row - row.maxCoeff()).exp();
-            out *= static_cast<T>(alpha) / out.sum();
-            const T* const begin = gate.row(i).data();
-            best[i] = std::max_element(begin, begin + gate.columns()) - begin;
+            auto probability = array(gate.row(i));
+            probability = (row - row.maxCoeff()).exp();
+            probability *= scale / probability.sum();
         }
     }
 };
 
-// With p = gate / alpha: dlogits = gate * (dgate - sum(dgate * p)).
+// With s = gate / alpha the derivatives are alpha s (1 - s) for the sigmoid and alpha (1 - s^2) for
+// tanh; the softmax's gradient is gate * (dgate - sum(dgate * s)).
 template <class T>
-struct Kernel<op::SoftmaxGateBackward, Cpu<T>> {
-    static void run(Context<Cpu<T>>& /*context*/, View<const T, 2> gate, double alpha,
-                    View<const T, 2> dgate, View<T, 2> dlogits) {
+struct Kernel<op::GateBackward, Cpu<T>> {
+    static void run(Context<Cpu<T>>& /*context*/, GateFunction function, View<const T, 2> gate,
+                    double alpha, View<const T, 2> dgate, View<T, 2> dlogits) {
         using cpu::detail::array;
+        const auto g = array(gate.flat());
+        const auto d = array(dgate.flat());
+        auto out = array(dlogits.flat());
+        const T scale = static_cast<T>(alpha);
+        switch (function) {
+            case GateFunction::sigmoid:
+                out += d * g * (T{1} - g / scale);
+                return;
+            case GateFunction::tanh:
+                out += d * (scale - g * g / scale);
+                return;
+            case GateFunction::identity:
+                out += d;
+                return;
+            case GateFunction::softmax:
+                break;
+        }
         for (Index i = 0; i < gate.rows(); ++i) {
-            const auto g = array(gate.row(i));
-            const auto d = array(dgate.row(i));
-            const T mean = (d * g).sum() / static_cast<T>(alpha);
-            array(dlogits.row(i)) += g * (d - mean);
+            const auto row = array(gate.row(i));
+            const auto drow = array(dgate.row(i));
+            const T mean = (drow * row).sum() / scale;
+            array(dlogits.row(i)) += row * (drow - mean);
         }
     }
 };
 
 template <class T>
-struct Kernel<op::RouterZLoss, Cpu<T>> {
-    static double run(Context<Cpu<T>>& /*context*/, View<const T, 2> logits, double scale,
-                      View<T, 2> dlogits) {
-        using cpu::detail::array;
-        double loss = 0;
-        for (Index i = 0; i < logits.rows(); ++i) {
-            const auto row = array(logits.row(i));
-            const T largest = row.maxCoeff();
-            const T sum = (row - largest).exp().sum();
-            const T log_sum = largest + std::log(sum);
-            loss += static_cast<double>(log_sum) * static_cast<double>(log_sum);
-            array(dlogits.row(i)) +=
-                static_cast<T>(2 * scale) * log_sum / sum * (row - largest).exp();
+struct Kernel<op::BestColumn, Cpu<T>> {
+    static void run(Context<Cpu<T>>& /*context*/, View<const T, 2> x, View<const T, 1> bias,
+                    View<Index, 1> best) {
+        for (Index i = 0; i < x.rows(); ++i) {
+            const auto biased = [&](Index j) { return bias.empty() ? x(i, j) : x(i, j) + bias[j]; };
+            best[i] = 0;
+            T largest = biased(0);
+            for (Index j = 1; j < x.columns(); ++j) {
+                if (biased(j) > largest) {
+                    largest = biased(j);
+                    best[i] = j;
+                }
+            }
         }
-        return loss;
-    }
-};
-
-template <class T>
-struct Kernel<op::BalancingLoss, Cpu<T>> {
-    static double run(Context<Cpu<T>>& context, View<const T, 2> gate, View<const Index, 1> best,
-                      double scale, View<T, 2> dgate) {
-        using namespace cpu::detail;
-        if (gate.rows() == 0) {
-            return 0;
-        }
-        const typename Arena<HostSpace>::Scope scope{context.arena()};
-        const auto load = context.zero_vector(gate.columns());
-        for (Index i = 0; i < best.size(); ++i) {
-            load[best[i]] += T{1};
-        }
-        const auto rows = static_cast<double>(gate.rows());
-        const double normaliser = static_cast<double>(gate.columns()) / (rows * rows);
-        double loss = 0;
-        for (Index i = 0; i < gate.rows(); ++i) {
-            loss += static_cast<double>((array(gate.row(i)) * array(load)).sum());
-            array(dgate.row(i)) += static_cast<T>(scale * normaliser) * array(load);
-        }
-        return loss * normaliser;
     }
 };
 

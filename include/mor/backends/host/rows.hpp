@@ -3,9 +3,11 @@
 // The ragged structure of packed rows, the same for every backend in host memory.
 #pragma once
 
+#include <mor/core/random.hpp>
 #include <mor/ops/rows.hpp>
 
 #include <algorithm>
+#include <cstdint>
 #include <numeric>
 
 namespace mor {
@@ -64,6 +66,29 @@ template <HostBackend B>
 struct Kernel<op::NumberRows, B> {
     static void run(Context<B>& /*context*/, IndexView<B> out) {
         std::iota(out.data(), out.data() + out.size(), Index{0});
+    }
+};
+
+template <HostBackend B>
+struct Kernel<op::FillIndices, B> {
+    static void run(Context<B>& /*context*/, Index value, IndexView<B> out) {
+        std::fill_n(out.data(), out.size(), value);
+    }
+};
+
+template <HostBackend B>
+struct Kernel<op::UniformByPosition, B> {
+    static void run(Context<B>& /*context*/, const Rows<B>& rows, Draw draw, std::uint64_t seed,
+                    std::uint64_t stream, VectorView<B> out) {
+        const std::uint64_t base = Random{seed, stream}.bits();
+        for (Index s = 0; s < rows.num_sequences(); ++s) {
+            const std::uint64_t sequence =
+                draw == Draw::by_position ? 0 : static_cast<std::uint64_t>(s);
+            for (Index i = rows.offsets[s]; i < rows.offsets[s + 1]; ++i) {
+                Random random{base + sequence, static_cast<std::uint64_t>(rows.positions[i])};
+                out[i] = static_cast<typename B::Element>(random.uniform());
+            }
+        }
     }
 };
 

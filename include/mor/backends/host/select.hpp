@@ -34,4 +34,13 @@ struct Kernel<op::CapacityCounts, B> {
     }
 };
 
+template <HostBackend B>
+struct Kernel<op::CountValues, B> {
+    static void run(Context<B>& /*context*/, ConstIndexView<B> values, IndexView<B> counts) {
+        for (Index i = 0; i < values.size(); ++i) {
+            ++counts[values[i]];
+        }
+    }
+};
+
 }  // namespace mor

@@ -1,132 +1,85 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Router functions of the Reference backend.
+// Gates of the Reference backend.
 #pragma once
 
 #include <mor/backends/reference/device.hpp>
+#include <mor/backends/reference/router_loss.hpp>
 #include <mor/ops/gate.hpp>
 
-#include <algorithm>
 #include <cmath>
 
 namespace mor {
 
-namespace reference::detail {
-
-[[nodiscard]] inline double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
-
-/// log(1 + exp(x)), without overflow.
-[[nodiscard]] inline double softplus(double x) {
-    return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x)));
-}
-
-}  // namespace reference::detail
-
 template <class T>
-struct Kernel<op::SigmoidGate, Reference<T>> {
-    static void run(Context<Reference<T>>& /*context*/, View<const T, 1> logits, double alpha,
-                    View<T, 1> gate) {
-        for (Index i = 0; i < logits.size(); ++i) {
-            gate[i] = static_cast<T>(alpha * reference::detail::sigmoid(logits[i]));
-        }
-    }
-};
-
-template <class T>
-struct Kernel<op::SigmoidGateBackward, Reference<T>> {
-    static void run(Context<Reference<T>>& /*context*/, View<const T, 1> logits, double alpha,
-                    View<const Index, 1> kept, View<const T, 1> dgate, View<T, 1> dlogits) {
-        for (Index i = 0; i < kept.size(); ++i) {
-            const double s = reference::detail::sigmoid(logits[kept[i]]);
-            dlogits[kept[i]] += static_cast<T>(double{dgate[i]} * alpha * s * (1.0 - s));
-        }
-    }
-};
-
-// -log sigmoid(z) = softplus(-z) for a kept row, -log(1 - sigmoid(z)) = softplus(z) for another;
-// the gradient of both is sigmoid(z) - (1 if kept).
-template <class T>
-struct Kernel<op::SelectionLoss, Reference<T>> {
-    static double run(Context<Reference<T>>& /*context*/, View<const T, 1> logits,
-                      View<const Index, 1> kept, double scale, View<T, 1> dlogits) {
-        using reference::detail::sigmoid;
-        using reference::detail::softplus;
-        double loss = 0;
-        for (Index i = 0; i < logits.size(); ++i) {
-            const bool is_kept = std::binary_search(kept.data(), kept.data() + kept.size(), i);
-            const double z = logits[i];
-            loss += softplus(is_kept ? -z : z);
-            dlogits[i] += static_cast<T>(scale * (sigmoid(z) - (is_kept ? 1.0 : 0.0)));
-        }
-        return loss;
-    }
-};
-
-template <class T>
-struct Kernel<op::SoftmaxGate, Reference<T>> {
-    static void run(Context<Reference<T>>& /*context*/, View<const T, 2> logits, double alpha,
-                    View<T, 2> gate, View<Index, 1> best) {
+struct Kernel<op::Gate, Reference<T>> {
+    static void run(Context<Reference<T>>& /*context*/, GateFunction function,
+                    View<const T, 2> logits, double alpha, View<T, 2> gate) {
         for (Index i = 0; i < logits.rows(); ++i) {
             const double log_sum = reference::detail::logsumexp<T>(logits.row(i));
-            best[i] = 0;
             for (Index j = 0; j < logits.columns(); ++j) {
-                gate(i, j) = static_cast<T>(alpha * std::exp(double{logits(i, j)} - log_sum));
-                best[i] = gate(i, j) > gate(i, best[i]) ? j : best[i];
+                const double z = logits(i, j);
+                switch (function) {
+                    case GateFunction::sigmoid:
+                        gate(i, j) = static_cast<T>(alpha * reference::detail::sigmoid(z));
+                        break;
+                    case GateFunction::tanh:
+                        gate(i, j) = static_cast<T>(alpha * std::tanh(z));
+                        break;
+                    case GateFunction::identity:
+                        gate(i, j) = logits(i, j);
+                        break;
+                    case GateFunction::softmax:
+                        gate(i, j) = static_cast<T>(alpha * std::exp(z - log_sum));
+                        break;
+                }
             }
         }
     }
 };
 
-// With p = gate / alpha: dlogits_j += gate_j (dgate_j - sum_i dgate_i p_i).
+// With s = gate / alpha: d sigmoid = s (1 - s), d tanh = 1 - s^2, and of the softmax
+// dlogits_j += gate_j (dgate_j - sum_i dgate_i s_i).
 template <class T>
-struct Kernel<op::SoftmaxGateBackward, Reference<T>> {
-    static void run(Context<Reference<T>>& /*context*/, View<const T, 2> gate, double alpha,
-                    View<const T, 2> dgate, View<T, 2> dlogits) {
+struct Kernel<op::GateBackward, Reference<T>> {
+    static void run(Context<Reference<T>>& /*context*/, GateFunction function,
+                    View<const T, 2> gate, double alpha, View<const T, 2> dgate,
+                    View<T, 2> dlogits) {
         for (Index i = 0; i < gate.rows(); ++i) {
             const double mean = reference::detail::dot<T>(dgate.row(i), gate.row(i)) / alpha;
             for (Index j = 0; j < gate.columns(); ++j) {
-                dlogits(i, j) += static_cast<T>(double{gate(i, j)} * (double{dgate(i, j)} - mean));
+                const double s = double{gate(i, j)} / alpha;
+                const double d = dgate(i, j);
+                switch (function) {
+                    case GateFunction::sigmoid:
+                        dlogits(i, j) += static_cast<T>(d * alpha * s * (1.0 - s));
+                        break;
+                    case GateFunction::tanh:
+                        dlogits(i, j) += static_cast<T>(d * alpha * (1.0 - s * s));
+                        break;
+                    case GateFunction::identity:
+                        dlogits(i, j) += static_cast<T>(d);
+                        break;
+                    case GateFunction::softmax:
+                        dlogits(i, j) += static_cast<T>(alpha * s * (d - mean));
+                        break;
+                }
             }
         }
     }
 };
 
-// d logsumexp^2 / d logits_j = 2 logsumexp softmax_j
 template <class T>
-struct Kernel<op::RouterZLoss, Reference<T>> {
-    static double run(Context<Reference<T>>& /*context*/, View<const T, 2> logits, double scale,
-                      View<T, 2> dlogits) {
-        double loss = 0;
-        for (Index i = 0; i < logits.rows(); ++i) {
-            const double log_sum = reference::detail::logsumexp<T>(logits.row(i));
-            loss += log_sum * log_sum;
-            for (Index j = 0; j < logits.columns(); ++j) {
-                const double p = std::exp(double{logits(i, j)} - log_sum);
-                dlogits(i, j) += static_cast<T>(scale * 2.0 * log_sum * p);
+struct Kernel<op::BestColumn, Reference<T>> {
+    static void run(Context<Reference<T>>& /*context*/, View<const T, 2> x, View<const T, 1> bias,
+                    View<Index, 1> best) {
+        for (Index i = 0; i < x.rows(); ++i) {
+            const auto biased = [&](Index j) { return bias.empty() ? x(i, j) : x(i, j) + bias[j]; };
+            best[i] = 0;
+            for (Index j = 1; j < x.columns(); ++j) {
+                best[i] = biased(j) > biased(best[i]) ? j : best[i];
             }
         }
-        return loss;
-    }
-};
-
-// loss = sum_j P_j f_j, P_j = mean_i gate[i, j], f_j = depths * (share of rows with best == j);
-// without rows the loss is 0.
-template <class T>
-struct Kernel<op::BalancingLoss, Reference<T>> {
-    static double run(Context<Reference<T>>& /*context*/, View<const T, 2> gate,
-                      View<const Index, 1> best, double scale, View<T, 2> dgate) {
-        const auto rows = static_cast<double>(gate.rows());
-        double loss = 0;
-        for (Index j = 0; j < gate.columns() && gate.rows() > 0; ++j) {
-            const auto chosen = std::count(best.data(), best.data() + best.size(), j);
-            const double f =
-                static_cast<double>(gate.columns()) * static_cast<double>(chosen) / rows;
-            for (Index i = 0; i < gate.rows(); ++i) {
-                loss += double{gate(i, j)} / rows * f;
-                dgate(i, j) += static_cast<T>(scale * f / rows);
-            }
-        }
-        return loss;
     }
 };
 

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Two ways to keep token-choice from sending every token to the same depth (paper, section 2.2.1).
+#pragma once
+
+#include <mor/core/parameter.hpp>
+#include <mor/core/reflect.hpp>
+#include <mor/ops/router_loss.hpp>
+#include <mor/ops/select.hpp>
+#include <mor/recursion/step.hpp>
+#include <mor/routing/scores.hpp>
+
+#include <cstddef>
+#include <numeric>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <vector>
+
+namespace mor {
+
+/// A loss on the product of each depth's share of tokens and its mean gate.
+class BalancingLoss {
+public:
+    static constexpr std::string_view suffix = "";
+    struct Options {
+        double coefficient = 0.1;
+
+        static constexpr auto fields() {
+            return std::tuple{Field{"coefficient", &Options::coefficient}};
+        }
+    };
+    template <Backend B>
+    struct Weights {
+        explicit Weights(Index /*num_steps*/) {}
+        template <class Visitor>
+        void visit_parameters(Visitor&& /*visitor*/) {}
+        /// Added to the gates when the best is chosen; empty.
+        [[nodiscard]] ConstVectorView<B> bias() const { return {}; }
+        void reset() {}
+    };
+
+    /// Throws ConfigError if the coefficient is out of range.
+    explicit BalancingLoss(const Options& options) : options_{options} {
+        detail::check_not_negative(options.coefficient, "mor::BalancingLoss: coefficient");
+    }
+
+    /// Adds the gradient of the loss to dgate [rows, steps].
+    template <Backend B>
+    void backward(Context<B>& context, Weights<B>& /*weights*/, ConstMatrixView<B> gate,
+                  ConstIndexView<B> best, const StepGradient<B>& gradient,
+                  MatrixView<B> dgate) const {
+        const double scale = gradient.loss_scale;
+        const double loss =
+            ops::balancing_loss<B>(context, gate, best, options_.coefficient * scale, dgate);
+        add_loss(*gradient.losses, "balancing", loss * scale, options_.coefficient);
+    }
+
+    template <Backend B>
+    void after_update(Weights<B>& /*weights*/) const {}
+
+private:
+    Options options_;
+};
+
+/// No loss: a bias on each depth, which takes part in the choice and not in the gate, moves after
+/// every update against the load of that update (Wang et al. 2024).
+class LossFreeBalancing {
+public:
+    static constexpr std::string_view suffix = ".loss_free";
+    struct Options {
+        double rate = 0.001;  // by which a bias moves
+
+        static constexpr auto fields() { return std::tuple{Field{"rate", &Options::rate}}; }
+    };
+
+    /// "model.router.bias" [steps], not trained by gradients, and the loads since the last update.
+    template <Backend B>
+    class Weights {
+    public:
+        explicit Weights(Index num_steps)
+            : bias_{"model.router.bias", {num_steps}, WeightDecay::no},
+              loads_(static_cast<std::size_t>(num_steps), 0) {
+            bias_.set_group(OptimizerGroup::none);
+        }
+        template <class Visitor>
+        void visit_parameters(Visitor&& visitor) {
+            visitor(bias_);
+        }
+        [[nodiscard]] ConstVectorView<B> bias() const { return bias_.value(); }
+        void reset() { bias_.fill(0.0); }
+
+        void add_loads(const std::vector<Index>& counts) {
+            for (std::size_t i = 0; i < loads_.size(); ++i) {
+                loads_[i] += counts[i];
+            }
+        }
+        /// bias += rate * sign(mean load - load), and the loads begin again.
+        void move(double rate) {
+            const Index total = std::accumulate(loads_.begin(), loads_.end(), Index{0});
+            const Index depths = std::ssize(loads_);
+            auto values = to_host(std::as_const(bias_).value());
+            for (std::size_t i = 0; i < loads_.size(); ++i) {
+                const Index missing = total - depths * loads_[i];
+                const double sign = missing > 0 ? 1.0 : missing < 0 ? -1.0 : 0.0;
+                values[i] += static_cast<typename B::Element>(rate * sign);
+                loads_[i] = 0;
+            }
+            from_host(bias_.value(), values);
+        }
+
+    private:
+        Parameter<B> bias_;
+        std::vector<Index> loads_;
+    };
+
+    /// Throws ConfigError if the rate is out of range.
+    explicit LossFreeBalancing(const Options& options) : options_{options} {
+        detail::check_not_negative(options.rate, "mor::LossFreeBalancing: rate");
+    }
+
+    template <Backend B>
+    void backward(Context<B>& context, Weights<B>& weights, ConstMatrixView<B> gate,
+                  ConstIndexView<B> best, const StepGradient<B>& /*gradient*/,
+                  MatrixView<B> /*dgate*/) const {
+        const IndexView<B> counts = context.zero_indices(gate.columns());
+        ops::count_values<B>(context, best, counts);
+        weights.add_loads(to_host(counts));
+    }
+
+    template <Backend B>
+    void after_update(Weights<B>& weights) const {
+        weights.move(options_.rate);
+    }
+
+private:
+    Options options_;
+};
+
+}  // namespace mor

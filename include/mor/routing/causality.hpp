@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Top-k looks at the whole sequence, so at inference expert-choice needs a rule that does not. Two
+// cures for that gap (paper, section 2.2.1 and appendix): train the router's own score to say
+// "selected", or train a second router to predict the selection.
+#pragma once
+
+#include <mor/core/error.hpp>
+#include <mor/core/reflect.hpp>
+#include <mor/ops/router_loss.hpp>
+#include <mor/ops/select.hpp>
+#include <mor/recursion/step.hpp>
+#include <mor/routing/network.hpp>
+#include <mor/routing/scores.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <string_view>
+#include <tuple>
+
+namespace mor {
+
+namespace detail {
+
+/// The logit whose sigmoid is `threshold`. Throws ConfigError if it is not between 0 and 1.
+[[nodiscard]] inline double logit_of(double threshold, std::string_view who) {
+    check<ConfigError>(threshold > 0 && threshold < 1, "mor::", who, ": threshold is ", threshold,
+                       ", expected a number between 0 and 1");
+    return std::log(threshold / (1.0 - threshold));
+}
+
+}  // namespace detail
+
+/// A binary cross-entropy pulls the router's own score above 0 for selected tokens and below for
+/// the others. It reaches the router and the trunk. The paper's best.
+class AuxiliaryLoss {
+public:
+    static constexpr std::string_view suffix = "";
+    struct Options {
+        double coefficient = 0.001;
+        double threshold = 0.5;  // keep if sigmoid(score) is above it
+
+        static constexpr auto fields() {
+            return std::tuple{Field{"coefficient", &Options::coefficient},
+                              Field{"threshold", &Options::threshold}};
+        }
+    };
+    template <Backend B>
+    struct Weights {
+        Weights(const std::string& /*prefix*/, Index /*inputs*/, const Options& /*options*/) {}
+        void initialize(Random& /*random*/, double /*deviation*/) {}
+        template <class Visitor>
+        void visit_parameters(Visitor&& /*visitor*/) {}
+    };
+    template <Backend B>
+    struct Record {};
+
+    /// Throws ConfigError if an option is out of range.
+    explicit AuxiliaryLoss(const Options& options)
+        : options_{options}, bound_{detail::logit_of(options.threshold, "AuxiliaryLoss")} {
+        detail::check_not_negative(options.coefficient, "mor::AuxiliaryLoss: coefficient");
+    }
+
+    template <Backend B>
+    void predict(Context<B>& /*context*/, const Weights<B>& /*weights*/,
+                 ConstMatrixView<B> /*hidden*/, Record<B>& /*record*/) const {}
+
+    /// The causal rule: rows whose score is above the threshold. scores [candidates, 1].
+    template <Backend B>
+    [[nodiscard]] Index decide(Context<B>& context, ConstMatrixView<B> scores,
+                               const Record<B>& /*record*/, IndexView<B> kept) const {
+        return ops::select_greater<B>(context, scores.flat(), bound_, kept);
+    }
+
+    template <Backend B>
+    void backward(Context<B>& context, Weights<B>& /*weights*/, ConstMatrixView<B> /*hidden*/,
+                  ConstMatrixView<B> scores, ConstIndexView<B> kept, const Record<B>& /*record*/,
+                  const StepGradient<B>& gradient, MatrixView<B> dscores) const {
+        const double mean =
+            gradient.loss_scale / static_cast<double>(std::max<Index>(1, scores.rows()));
+        const double loss = ops::selection_loss<B>(context, scores.flat(), kept,
+                                                   options_.coefficient * mean, dscores.flat());
+        add_loss(*gradient.losses, "selection", loss * mean, options_.coefficient);
+    }
+
+private:
+    Options options_;
+    double bound_;
+};
+
+/// A second router, fed the hidden states without a gradient to them, learns to predict the
+/// selection; an optimiser group of its own trains it.
+template <class Network = LinearNetwork>
+class AuxiliaryRouter {
+public:
+    static constexpr std::string_view suffix = ".auxiliary_router";
+    struct Options {
+        double coefficient = 1.0;
+        double threshold = 0.5;  // keep if sigmoid(prediction) is above it
+        typename Network::Options network = {};
+
+        static constexpr auto fields() {
+            return std::tuple{Field{"coefficient", &Options::coefficient},
+                              Field{"threshold", &Options::threshold},
+                              Field{"network", &Options::network}};
+        }
+    };
+
+    /// "<prefix>auxiliary." and the network's names.
+    template <Backend B>
+    class Weights {
+    public:
+        Weights(const std::string& prefix, Index inputs, const Options& options)
+            : network_{prefix + "auxiliary.", inputs, 1, options.network} {
+            network_.visit_parameters([](Parameter<B>& parameter) {
+                parameter.set_group(OptimizerGroup::auxiliary_router);
+            });
+        }
+        [[nodiscard]] auto& network() { return network_; }
+        [[nodiscard]] const auto& network() const { return network_; }
+        void initialize(Random& random, double deviation) {
+            network_.initialize(random, deviation);
+        }
+        template <class Visitor>
+        void visit_parameters(Visitor&& visitor) {
+            network_.visit_parameters(visitor);
+        }
+
+    private:
+        typename Network::template Weights<B> network_;
+    };
+    template <Backend B>
+    struct Record {
+        MatrixView<B> predictions;  // [candidates, 1] logits
+        typename Network::template Weights<B>::Saved saved;
+    };
+
+    /// Throws ConfigError if an option is out of range.
+    explicit AuxiliaryRouter(const Options& options)
+        : options_{options}, bound_{detail::logit_of(options.threshold, "AuxiliaryRouter")} {
+        detail::check_not_negative(options.coefficient, "mor::AuxiliaryRouter: coefficient");
+    }
+
+    template <Backend B>
+    void predict(Context<B>& context, const Weights<B>& weights, ConstMatrixView<B> hidden,
+                 Record<B>& record) const {
+        record.predictions = context.matrix(hidden.rows(), 1);
+        weights.network().forward(context, hidden, record.predictions, record.saved);
+    }
+
+    template <Backend B>
+    [[nodiscard]] Index decide(Context<B>& context, ConstMatrixView<B> /*scores*/,
+                               const Record<B>& record, IndexView<B> kept) const {
+        return ops::select_greater<B>(context, record.predictions.flat(), bound_, kept);
+    }
+
+    template <Backend B>
+    void backward(Context<B>& context, Weights<B>& weights, ConstMatrixView<B> hidden,
+                  ConstMatrixView<B> /*scores*/, ConstIndexView<B> kept, const Record<B>& record,
+                  const StepGradient<B>& gradient, MatrixView<B> /*dscores*/) const {
+        const Index rows = record.predictions.rows();
+        const double mean = gradient.loss_scale / static_cast<double>(std::max<Index>(1, rows));
+        const MatrixView<B> dpredictions = context.zero_matrix(rows, 1);
+        const double loss =
+            ops::selection_loss<B>(context, record.predictions.flat(), kept,
+                                   options_.coefficient * mean, dpredictions.flat());
+        add_loss(*gradient.losses, "selection", loss * mean, options_.coefficient);
+        weights.network().backward(context, hidden, record.saved, dpredictions, {});
+    }
+
+private:
+    Options options_;
+    double bound_;
+};
+
+}  // namespace mor
