@@ -50,7 +50,7 @@ echo "quickstart: building (log: $log)"
 if ! {
     cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DMOR_NATIVE=ON \
         -DMOR_BUILD_TESTS=OFF &&
-        cmake --build "$build" --target example_quickstart
+        cmake --build "$build" --target example_quickstart example_generate
 } >"$log" 2>&1; then
     tail -n 30 "$log" >&2
     echo "quickstart: the build failed" >&2
@@ -73,4 +73,5 @@ xz_bytes=$(xz -9 <"$output/held_out.txt" | wc -c)
     --baseline "gzip -9=$gzip_bytes" --baseline "xz -9=$xz_bytes"
 python3 scripts/make_report.py "$output/report.json" "$output/report.html"
 echo
-echo "The report is in $output/report.html, the models beside it."
+echo "The report is in $output/report.html, the models beside it. To continue a prompt of your own:"
+echo "  $build/examples/generate $output/mor_token_choice/model 'Language '"

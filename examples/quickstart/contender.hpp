@@ -105,8 +105,9 @@ public:
         });
         if (trainer.completed_steps() < trainer.options().steps) {
             mor::save_training(trainer, directory / "interrupted");
-            std::printf("\nInterrupted. The model so far is in %s; examples/generate opens it.\n",
-                        (directory / "interrupted").c_str());
+            std::printf(
+                "\nInterrupted. The model so far is in %s,\nas generate and load_any read it.\n",
+                (directory / "interrupted").c_str());
             return result;
         }
         mor::save_model(model, directory / "model");
