@@ -113,6 +113,23 @@ TEST_CASE_TEMPLATE_DEFINE("gelu agrees with the oracle", B, gelu_agrees) {
 }
 TEST_CASE_TEMPLATE_APPLY(gelu_agrees, BackendsUnderTest);
 
+TEST_CASE_TEMPLATE_DEFINE("scale and fill by hand", B, scale_by_hand) {
+    Bench<B> bench;
+    auto& context = bench.context();
+    auto x = bench.matrix_of(1, 3, {1, -2, 4});
+    auto y = bench.matrix_of(1, 3, {8, 8, 8});
+    ops::scale<B>(context, x.tested.view(), 0.5, y.tested.view());
+    bench.expect_values(y, {0.5, -1, 2}, 1);
+    ops::scale<B>(context, x.tested.view(), 2.0, y.tested.view(), mor::Write::accumulate);
+    bench.expect_values(y, {2.5, -5, 10}, 1);
+    ops::scale<B>(context, y.tested.view(), 2.0, y.tested.view());
+    bench.expect_values(y, {5, -10, 20}, 1);
+    auto ones = bench.vector_of({3, 4});
+    ops::fill<B>(context, 1.0, ones.tested.view());
+    bench.expect_values(ones, {1, 1}, 1);
+}
+TEST_CASE_TEMPLATE_APPLY(scale_by_hand, BackendsUnderTest);
+
 TEST_CASE_TEMPLATE_DEFINE("gates of no rows are nothing, and their losses zero", B, gate_empty) {
     Bench<B> bench;
     auto& context = bench.context();

@@ -4,6 +4,10 @@
 #include "backends/backends.hpp"
 #include <mor/ops/rows.hpp>
 
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+
 using namespace backend_tests;
 
 namespace {
@@ -150,6 +154,47 @@ TEST_CASE_TEMPLATE_DEFINE("number_rows counts from zero", B, number_rows) {
     ops::number_rows<B>(context, {});
 }
 TEST_CASE_TEMPLATE_APPLY(number_rows, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("fill_indices sets every element", B, fill_indices) {
+    B backend = make_backend<B>();
+    Context<B> context{backend};
+    auto out = tensor<B>({-1, -1, -1});
+    ops::fill_indices<B>(context, 5, out.view());
+    CHECK(text(mor::to_host(out.view())) == "5 5 5");
+}
+TEST_CASE_TEMPLATE_APPLY(fill_indices, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("uniform_by_position depends on nothing but what it says", B, uniform) {
+    using mor::Draw;
+    const auto draw = [](const OwnedRows<B>& rows, Draw kind, std::uint64_t stream) {
+        B backend = make_backend<B>();
+        Context<B> context{backend};
+        const auto out = context.vector(rows.view().size());
+        ops::uniform_by_position<B>(context, rows.view(), kind, 7, stream, out);
+        return mor::to_host(out);
+    };
+    const OwnedRows<B> two{{0, 3, 5}, {0, 1, 2, 0, 2}};
+    const auto same = draw(two, Draw::by_position, 1);
+    CHECK(same[0] == same[3]);
+    CHECK(same[2] == same[4]);
+    CHECK(same[0] != same[1]);
+    const auto apart = draw(two, Draw::by_sequence_and_position, 1);
+    CHECK(apart[0] != apart[3]);
+    CHECK(apart[2] != apart[4]);
+    CHECK(draw(two, Draw::by_position, 2)[0] != same[0]);
+    // Row 2 of a shorter batch is row 1 of this one.
+    const OwnedRows<B> later{{0, 1}, {2}};
+    CHECK(draw(later, Draw::by_position, 1)[0] == same[2]);
+
+    std::vector<Index> positions(4'000);
+    std::iota(positions.begin(), positions.end(), Index{0});
+    const OwnedRows<B> many{{0, 4'000}, positions};
+    const auto values = draw(many, Draw::by_position, 3);
+    CHECK(std::all_of(values.begin(), values.end(), [](auto u) { return u >= 0 && u < 1; }));
+    const double mean = std::accumulate(values.begin(), values.end(), 0.0) / 4'000;
+    CHECK(mean == doctest::Approx(0.5).epsilon(0.03));
+}
+TEST_CASE_TEMPLATE_APPLY(uniform, BackendsUnderTest);
 
 TEST_CASE_TEMPLATE_DEFINE("rows name the argument that does not fit", B, rows_shapes) {
     B backend = make_backend<B>();

@@ -58,6 +58,15 @@ TEST_CASE_TEMPLATE_DEFINE("top_k keeps the largest of each sequence, ascending",
 }
 TEST_CASE_TEMPLATE_APPLY(top_k_basic, BackendsUnderTest);
 
+TEST_CASE_TEMPLATE_DEFINE("count_values adds to the counts", B, counts_values) {
+    Bench<B> bench;
+    auto values = bench.integers({2, 0, 2, 2});
+    auto counts = bench.integers({0, 5, 1});
+    ops::count_values<B>(bench.context(), values.tested.view(), counts.tested.view());
+    CHECK(text(mor::to_host(counts.tested.view())) == "1 5 4");
+}
+TEST_CASE_TEMPLATE_APPLY(counts_values, BackendsUnderTest);
+
 // 24, 17 and 2048 rows at 2/3: the numbers of the authors' code.
 TEST_CASE_TEMPLATE_DEFINE("capacity_counts rounds down, but never below one", B, counts_rows) {
     CHECK(capacity_counts<B>({0, 24, 41, 2089}, 2.0 / 3.0) == "16 11 1365");

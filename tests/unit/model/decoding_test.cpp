@@ -78,7 +78,8 @@ void check_decoding(const mor::Model<A, Cpu>& model, const Sequences& sequences,
 }  // namespace
 
 TEST_CASE_TEMPLATE("decoding equals the full pass, token by token and in chunks", A,
-                   MOR_ALL_ARCHITECTURES, MOR_SHARED_CACHE_ARCHITECTURES) {
+                   MOR_ALL_ARCHITECTURES, MOR_SHARED_CACHE_ARCHITECTURES,
+                   MOR_ROUTER_ARCHITECTURES) {
     Cpu cpu{{.threads = 2}};
     for (const bool tied : {true, false}) {
         const auto model = make_model<A>(cpu, tied);

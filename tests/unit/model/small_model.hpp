@@ -5,6 +5,7 @@
 
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>
+#include <mor/routing/random_choice.hpp>
 #include <mor/testing/random_fill.hpp>
 
 #include <algorithm>
@@ -21,6 +22,11 @@
         mor::MoRExpert<mor::MiddleCycle>, mor::MoRToken<mor::Cycle>,                              \
         mor::MoRToken<mor::MiddleCycle>
 
+/// Every network, causal rule and way of balancing once.
+#define MOR_ROUTER_ARCHITECTURES                                           \
+    mor::test::ExpertMlp, mor::test::ExpertAuxiliary, mor::test::TokenMlp, \
+        mor::test::TokenLossFree, mor::test::RandomRouted
+
 /// Later steps read the keys and values of the first.
 #define MOR_SHARED_CACHE_ARCHITECTURES                                   \
     mor::Recursive<mor::Sequence, mor::RecursiveSharingCache>,           \
@@ -31,6 +37,18 @@
         mor::MoRToken<mor::MiddleCycle, mor::RecursiveSharingCache>
 
 namespace mor::test {
+
+/// Middle-Cycle with any router.
+template <class R>
+struct RoutedBy : DefaultArchitecture {
+    using Router = R;
+};
+
+using ExpertMlp = RoutedBy<ExpertChoiceRouter<MlpNetwork>>;
+using ExpertAuxiliary = RoutedBy<ExpertChoiceRouter<LinearNetwork, AuxiliaryRouter<MlpNetwork>>>;
+using TokenMlp = RoutedBy<TokenChoiceRouter<MlpNetwork>>;
+using TokenLossFree = RoutedBy<TokenChoiceRouter<LinearNetwork, LossFreeBalancing>>;
+using RandomRouted = RoutedBy<RandomChoice>;
 
 /// Packed sequences with the storage that a Batch only looks at.
 struct Sequences {
@@ -87,8 +105,10 @@ template <class A>
     }
     if constexpr (requires { options.router.balancing; }) {
         options.router.alpha = 1.3;
-        options.router.balancing.coefficient = 0.2;
         options.router.z_coefficient = 0.05;
+    }
+    if constexpr (requires { options.router.balancing.coefficient; }) {
+        options.router.balancing.coefficient = 0.2;
     }
     return options;
 }
