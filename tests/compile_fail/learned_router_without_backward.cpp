@@ -13,7 +13,7 @@ class Untrainable {
 public:
     static constexpr std::string_view name = "acme.untrainable";
     using Merge = mor::Replace;
-    struct Options {};
+    using Options = mor::TokenChoice::Options;
     template <mor::Backend B>
     using Weights = mor::TokenChoice::Weights<B>;
     template <mor::Backend B>

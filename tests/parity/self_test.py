@@ -71,8 +71,8 @@ def main():
                1, (0, 1, 0), "other.decode_logits: nothing was compared with it")
         expect("a feature that is not there is skipped by its name",
                run(program, copy_case(data, "ec_capacity", root / "skip", change_json=replace_once(
-                   '"temp": 1.0', '"temp": 0.5'))),
-               0, (0, 0, 1), "skipped: temp 0.5")
+                   '"rand_router": false', '"rand_router":  true'))),
+               0, (0, 0, 1), "skipped: rand_router true")
         lonely = copy_case(data, "vanilla", root / "lonely")
         (lonely / "vanilla.json").unlink()
         expect("no JSON", run(program, lonely), 1, (0, 1, 0), "vanilla.json: cannot be opened")

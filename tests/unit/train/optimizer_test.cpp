@@ -32,7 +32,7 @@ TEST_CASE("without gradients matrices shrink by rate times decay, and norms stay
     const std::vector<double> before = weights_of(f.model);
     mor::AdamW<Cpu> optimizer{f.model, {.learning_rate = 0.02, .weight_decay = 0.3}};
     f.model.zero_gradients();
-    optimizer.update(f.context, f.model, 0.5, 1.0);
+    optimizer.update(f.context, f.model, 0.5, {.model = 1.0});
 
     std::size_t at = 0;
     Index num_norms = 0;
@@ -79,7 +79,7 @@ TEST_CASE("three updates are those of the textbook") {
     for (int t = 1; t <= 3; ++t) {
         f.model.zero_gradients();
         parameter->gradient()[5] = 0.2 * t;
-        optimizer.update(f.context, f.model, 1.0, 0.5);
+        optimizer.update(f.context, f.model, 1.0, {.model = 0.5});
         const double g = 0.1 * t;
         m = 0.9 * m + 0.1 * g;
         v = 0.95 * v + 0.05 * g * g;
