@@ -10,5 +10,6 @@
 #include <mor/model/backward.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>
+#include <mor/routing/random_choice.hpp>
 #include <mor/train/trainer.hpp>
 #include <mor/version.hpp>
