@@ -21,7 +21,7 @@ ALLOWED = {
     "backends/cpu": {"ops", "core", "backends/host"},
     "layers": {"ops", "core", "model/config.hpp"},
     "sharing": {"core"},
-    "recursion": {"ops", "core"},
+    "recursion": {"ops", "core", "layers", "model/config.hpp"},
     "routing": {"ops", "layers", "core", "recursion", "model/config.hpp"},
     "cache": {"ops", "core", "layers", "sharing"},
     "model": BLOCKS,

@@ -39,7 +39,7 @@ void measure_passage(const mor::Model<A, Backend>& model, const std::vector<mor:
     auto cache = model.make_cache(1);
     mor::Trace<A, Backend> trace;
     const std::vector<mor::Index> lengths{std::ssize(passage)};
-    model.extend(context, {passage, lengths}, cache, trace, mor::Logits::last_rows);
+    model.extend(context, {passage, lengths}, cache, trace, {.logits = mor::Logits::last_rows});
     const std::vector<mor::Index> depths = mor::token_depths(trace);
     for (std::size_t i = 0; i < passage.size(); ++i) {
         result.passage.push_back({passage[i], depths[i], true});

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The block is a slot, too.
-// expected-error: error: .*mor: an architecture must name 'template <mor::Backend B> using Block'
+// expected-error: error: .*mor: an architecture must name 'template <mor::Backend B, class
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>
@@ -13,6 +13,8 @@ struct Wrong {
     using Router = mor::ExpertChoice;
     using Schedule = mor::CapacitySchedule;
     using Cache = mor::RecursionWiseCache;
+    using Relaxation = mor::NoRelaxation;
+    using Injection = mor::NoInjection;
 };
 
 int main() {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // An architecture inherits the slots that it does not name.
-// expected-error: error: .*mor: .* must name Sharing, Router, Schedule and Cache; inherit
+// expected-error: error: .*mor: .* must name Sharing, Router, Schedule, Cache, Relaxation and
+// Injection
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>
@@ -11,8 +12,8 @@
 struct Wrong {
     using Sharing = mor::Cycle;
     using Router = mor::ExpertChoice;
-    template <mor::Backend B>
-    using Block = mor::DecoderBlock<B>;
+    template <mor::Backend B, class Relaxation>
+    using Block = mor::DecoderBlock<B, Relaxation>;
 };
 
 int main() {

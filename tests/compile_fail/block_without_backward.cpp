@@ -2,12 +2,11 @@
 //
 // A block without a gradient cannot be trained.
 // expected-error: error: .*mor: Block needs 'void backward\(Context<B>&, const Saved&, const
-// Rotary<B>&
+// LayerInput<B>&
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>
 
-#include <string>
 #include <string_view>
 
 template <mor::Backend B>
@@ -15,19 +14,18 @@ class OneWay {
 public:
     static constexpr std::string_view name = "acme.one_way";
     struct Saved {};
-    OneWay(const std::string& /*prefix*/, const mor::ModelConfig& /*config*/) {}
+    OneWay(const mor::LayerUses& /*uses*/, const mor::ModelConfig& /*config*/) {}
 
     template <mor::KeyValueSource<B> Source>
     void forward(mor::Context<B>& /*context*/, mor::MatrixView<B> /*x*/,
-                 mor::ConstIndexView<B> /*positions*/, const mor::Rotary<B>& /*rotary*/,
-                 Source& /*source*/, Saved& /*saved*/) const {}
+                 const mor::LayerInput<B>& /*input*/, Source& /*source*/, Saved& /*saved*/) const {}
     void initialize(mor::Random& /*random*/, double /*deviation*/) {}
     template <class Visitor>
     void visit_parameters(Visitor&& /*visitor*/) {}
 };
 
 struct Wrong : mor::DefaultArchitecture {
-    template <mor::Backend B>
+    template <mor::Backend B, class Relaxation>
     using Block = OneWay<B>;
 };
 

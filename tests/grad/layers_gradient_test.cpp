@@ -6,9 +6,14 @@
 #include <mor/layers/attention.hpp>
 #include <mor/layers/decoder_block.hpp>
 #include <mor/layers/embedding.hpp>
+#include <mor/layers/relaxation/adaption_prompt.hpp>
+#include <mor/layers/relaxation/low_rank.hpp>
+#include <mor/layers/relaxation/recursion_encoding.hpp>
+#include <mor/layers/relaxation/unshared_norms.hpp>
 #include <mor/layers/rms_norm.hpp>
 #include <mor/layers/swiglu.hpp>
 #include <mor/ops/rows.hpp>
+#include <mor/recursion/injection.hpp>
 #include <mor/testing/gradient_check.hpp>
 #include <mor/testing/random_fill.hpp>
 
@@ -112,7 +117,7 @@ struct OwnKeys {
     Matrix keys = {};
     Matrix values = {};
 
-    static bool owns() { return true; }
+    static bool computes() { return true; }
     void publish(Context& /*context*/, Matrix k, Matrix v) {
         keys = k;
         values = v;
@@ -123,7 +128,7 @@ struct OwnKeys {
 struct BorrowedKeys {
     const OwnKeys& owner;
 
-    static bool owns() { return false; }
+    static bool computes() { return false; }
     static void publish(Context& /*context*/, Matrix /*keys*/, Matrix /*values*/) {
         FAIL("a layer that does not own its keys published some");
     }
@@ -146,10 +151,22 @@ struct Ragged {
     }
 };
 
-mor::KeyValueGradients<B> zero_gradients(Context& context) {
-    const Index width = config.num_kv_heads * config.head_dim;
-    return {context.zero_matrix(Ragged::rows, width), context.zero_matrix(Ragged::rows, width)};
-}
+/// Gradients of the keys and values of one layer, which itself or another has seen.
+struct KeyGradients {
+    mor::KeyValueGradients<B> sum;
+    bool is_own = true;
+
+    explicit KeyGradients(Context& context) {
+        const Index width = config.num_kv_heads * config.head_dim;
+        sum = {context.zero_matrix(Ragged::rows, width), context.zero_matrix(Ragged::rows, width)};
+    }
+    [[nodiscard]] bool computes() const { return is_own; }
+    mor::KeyValueGradients<B> visible(Context& /*context*/) const { return sum; }
+    mor::KeyValueGradients<B> own(Context& /*context*/) const { return sum; }
+};
+
+/// Two uses; the second ends a recursion step.
+const mor::LayerUses uses{.physical = 0, .uses = {{0, false}, {1, true}}};
 
 }  // namespace
 
@@ -185,57 +202,61 @@ TEST_CASE("Linear, overwriting and accumulating") {
 }
 
 TEST_CASE("SwiGlu") {
-    mor::SwiGlu<B> layer{"mlp.", config};
+    mor::SwiGlu<B> layer{uses, config};
     mor::SwiGlu<B>::Saved saved;
     check_layer(layer, 5,
                 {[&](Context& context, Matrix x) {
                      const Matrix out = context.zero_matrix(x.rows(), x.columns());
-                     layer.forward(context, x, out, saved);
+                     layer.forward(context, 0, x, out, saved);
                      return out;
                  },
                  [&](Context& context, Matrix dout) {
                      const Matrix dx = context.matrix(dout.rows(), dout.columns());
-                     layer.backward(context, saved, dout, dx);
+                     layer.backward(context, 0, saved, dout, dx);
                      return dx;
                  }});
 }
 
 TEST_CASE("Attention over ragged rows with positions of their own") {
     const mor::Rotary<B> rotary{config.max_positions, config.head_dim, config.rope_theta};
-    mor::Attention<B> layer{"attention.", config};
+    mor::Attention<B> layer{uses, config};
     mor::Attention<B>::Saved saved;
-    check_layer(
-        layer, Ragged::rows,
-        {[&](Context& context, Matrix x) {
-             const Ragged ragged{context};
-             OwnKeys source{ragged.ranges};
-             const Matrix out = context.zero_matrix(x.rows(), x.columns());
-             layer.forward(context, x, ragged.structure.positions, rotary, source, out, saved);
-             return out;
-         },
-         [&](Context& context, Matrix dout) {
-             const Matrix dx = context.matrix(dout.rows(), dout.columns());
-             layer.backward(context, saved, rotary, zero_gradients(context), true, dout, dx);
-             return dx;
-         }});
+    mor::ConstIndexView<B> positions;
+    check_layer(layer, Ragged::rows,
+                {[&](Context& context, Matrix x) {
+                     const Ragged ragged{context};
+                     OwnKeys source{ragged.ranges};
+                     const Matrix out = context.zero_matrix(x.rows(), x.columns());
+                     positions = ragged.structure.positions;
+                     layer.forward(context, {positions, rotary}, x, source, out, saved);
+                     return out;
+                 },
+                 [&](Context& context, Matrix dout) {
+                     const Matrix dx = context.matrix(dout.rows(), dout.columns());
+                     KeyGradients gradients{context};
+                     layer.backward(context, {positions, rotary}, saved, gradients, dout, dx);
+                     return dx;
+                 }});
 }
 
 namespace {
 
 /// A layer, and another that attends to the first one's keys and values.
 struct AttentionPair {
-    mor::Attention<B> owner{"owner.", config};
-    mor::Attention<B> reader{"reader.", config};
-    mor::Attention<B>::Saved owner_saved = {};
-    mor::Attention<B>::Saved reader_saved = {};
+    using Attention = mor::Attention<B>;
+    Attention owner{uses, config};
+    Attention reader{uses, config};
+    Attention::Saved owner_saved = {};
+    Attention::Saved reader_saved = {};
+    mor::ConstIndexView<B> positions = {};
 
     /// All but the projections that a reader does not use.
     template <class Visitor>
     void visit_parameters(Visitor&& visitor) {
         owner.visit_parameters(visitor);
         reader.visit_parameters([&](mor::Parameter<B>& parameter) {
-            if (parameter.name() != "reader.k_proj.weight" &&
-                parameter.name() != "reader.v_proj.weight") {
+            if (parameter.name().find("k_proj") == std::string::npos &&
+                parameter.name().find("v_proj") == std::string::npos) {
                 visitor(parameter);
             }
         });
@@ -247,49 +268,74 @@ struct AttentionPair {
 TEST_CASE("Attention to the keys and values of another layer") {
     const mor::Rotary<B> rotary{config.max_positions, config.head_dim, config.rope_theta};
     AttentionPair pair;
-    check_layer(
-        pair, Ragged::rows,
-        {[&](Context& context, Matrix x) {
-             const Ragged ragged{context};
-             OwnKeys own{ragged.ranges};
-             BorrowedKeys borrowed{own};
-             const Matrix out = copy_of(context, x);
-             pair.owner.forward(context, x, ragged.structure.positions, rotary, own, out,
-                                pair.owner_saved);
-             pair.reader.forward(context, copy_of(context, out), ragged.structure.positions, rotary,
-                                 borrowed, out, pair.reader_saved);
-             return out;
-         },
-         [&](Context& context, Matrix dout) {
-             const auto gradients = zero_gradients(context);
-             const Matrix dx = copy_of(context, dout);
-             const Matrix part = context.matrix(dout.rows(), dout.columns());
-             const auto add_part = [&] {
-                 for (Index i = 0; i < dx.size(); ++i) {
-                     dx.flat()[i] += part.flat()[i];
-                 }
-             };
-             pair.reader.backward(context, pair.reader_saved, rotary, gradients, false, dx, part);
-             add_part();
-             pair.owner.backward(context, pair.owner_saved, rotary, gradients, true, dx, part);
-             add_part();
-             return dx;
-         }});
+    check_layer(pair, Ragged::rows,
+                {[&](Context& context, Matrix x) {
+                     const Ragged ragged{context};
+                     OwnKeys own{ragged.ranges};
+                     BorrowedKeys borrowed{own};
+                     const Matrix out = copy_of(context, x);
+                     pair.positions = ragged.structure.positions;
+                     const mor::LayerInput<B> input{pair.positions, rotary};
+                     pair.owner.forward(context, input, x, own, out, pair.owner_saved);
+                     pair.reader.forward(context, input, copy_of(context, out), borrowed, out,
+                                         pair.reader_saved);
+                     return out;
+                 },
+                 [&](Context& context, Matrix dout) {
+                     KeyGradients gradients{context};
+                     const mor::LayerInput<B> input{pair.positions, rotary};
+                     const Matrix dx = copy_of(context, dout);
+                     const Matrix part = context.matrix(dout.rows(), dout.columns());
+                     const auto add_part = [&] {
+                         for (Index i = 0; i < dx.size(); ++i) {
+                             dx.flat()[i] += part.flat()[i];
+                         }
+                     };
+                     gradients.is_own = false;
+                     pair.reader.backward(context, input, pair.reader_saved, gradients, dx, part);
+                     add_part();
+                     gradients.is_own = true;
+                     pair.owner.backward(context, input, pair.owner_saved, gradients, dx, part);
+                     add_part();
+                     return dx;
+                 }});
 }
 
-TEST_CASE("DecoderBlock") {
+TEST_CASE_TEMPLATE("DecoderBlock, in the second of its two uses", Relaxation, mor::NoRelaxation,
+                   mor::UnsharedNorms, mor::LowRank, mor::RecursionEncoding, mor::AdaptionPrompt) {
     const mor::Rotary<B> rotary{config.max_positions, config.head_dim, config.rope_theta};
-    mor::DecoderBlock<B> layer{"block.", config};
-    mor::DecoderBlock<B>::Saved saved;
+    mor::DecoderBlock<B, Relaxation> layer{uses, config};
+    typename mor::DecoderBlock<B, Relaxation>::Saved saved;
+    mor::ConstIndexView<B> positions;
     check_layer(layer, Ragged::rows,
                 {[&](Context& context, Matrix x) {
                      const Ragged ragged{context};
                      OwnKeys source{ragged.ranges};
-                     layer.forward(context, x, ragged.structure.positions, rotary, source, saved);
+                     positions = ragged.structure.positions;
+                     layer.forward(context, x, {positions, rotary, 1}, source, saved);
                      return x;
                  },
                  [&](Context& context, Matrix dout) {
-                     layer.backward(context, saved, rotary, zero_gradients(context), true, dout);
+                     KeyGradients gradients{context};
+                     layer.backward(context, saved, {positions, rotary, 1}, gradients, dout);
+                     return dout;
+                 }});
+}
+
+TEST_CASE_TEMPLATE("Injection", J, mor::InputInjection, mor::StepEmbedding) {
+    typename J::template Weights<B> layer{config, 3, {}};
+    typename J::template Weights<B>::Saved saved;
+    mor::ConstMatrixView<B> entered;
+    check_layer(layer, 5,
+                {[&](Context& context, Matrix x) {
+                     entered = copy_of(context, x);  // both are the input
+                     layer.forward(context, 1, entered, x, saved);
+                     return x;
+                 },
+                 [&](Context& context, Matrix dout) {
+                     const Matrix dentered = context.zero_matrix(dout.rows(), dout.columns());
+                     layer.backward(context, 1, entered, saved, dentered, dout);
+                     mor::ops::scale<B>(context, dentered, 1.0, dout, mor::Write::accumulate);
                      return dout;
                  }});
 }

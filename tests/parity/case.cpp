@@ -109,6 +109,22 @@ void read_routing(const json& mor, Case& out) {
     }
 }
 
+/// The configuration tells of norms; the other relaxations only show in their parameters.
+Relaxation read_relaxation(const json& recursive, const mor::io::SafetensorsFile& tensors) {
+    const auto has = [&tensors](std::string_view word) {
+        return std::any_of(
+            tensors.tensors().begin(), tensors.tensors().end(),
+            [word](const auto& tensor) { return tensor.first.find(word) != std::string::npos; });
+    };
+    if (!recursive.at("ln_share").get<bool>()) {
+        return Relaxation::unshared_norms;
+    }
+    if (has("recursion_encoding")) {
+        return Relaxation::recursion_encoding;
+    }
+    return has("adaption_prompt") ? Relaxation::adaption_prompt : Relaxation::none;
+}
+
 /// Labels are not shifted, and -100 where they are to be ignored.
 void read_batch(Case& out) {
     const auto* const input = out.tensors.find("input_ids");
@@ -145,7 +161,7 @@ std::vector<std::filesystem::path> find_cases(const std::filesystem::path& direc
 Case load_case(const std::filesystem::path& safetensors) {
     const json json = read_json(std::filesystem::path{safetensors}.replace_extension(".json"));
     mor::io::SafetensorsFile tensors{safetensors};
-    std::string missing = missing_features(json, tensors);
+    std::string missing = missing_features(json);
     Case out{.name = safetensors.stem().string(),
              .tensors = std::move(tensors),
              .missing_feature = std::move(missing)};
@@ -157,9 +173,12 @@ Case load_case(const std::filesystem::path& safetensors) {
     if (is_enabled(config, "recursive")) {
         out.sharing = read_sharing(config.at("recursive").at("sharing"));
         out.num_recursions = config.at("recursive").at("num_recursion");
+        out.relaxation = read_relaxation(config.at("recursive"), out.tensors);
     }
     if (is_enabled(config, "kv_sharing")) {
-        out.cache = Cache::recursive_sharing;
+        out.cache = config.at("kv_sharing").at("update_cache").get<bool>()
+                        ? Cache::hybrid
+                        : Cache::recursive_sharing;
     }
     if (is_enabled(config, "mor")) {
         read_routing(config.at("mor"), out);

@@ -21,7 +21,8 @@ using mor::TokenId;
 
 enum class Sharing { none, cycle, middle_cycle, sequence, middle_sequence };
 enum class Network { linear, mlp };
-enum class Cache { recursion_wise, recursive_sharing };
+enum class Cache { recursion_wise, recursive_sharing, hybrid };
+enum class Relaxation { none, unshared_norms, recursion_encoding, adaption_prompt };
 enum class Routing { none, expert_choice, token_choice };
 
 struct Case {
@@ -34,6 +35,7 @@ struct Case {
     Sharing sharing = Sharing::none;
     Routing routing = Routing::none;
     Cache cache = Cache::recursion_wise;
+    Relaxation relaxation = Relaxation::none;
     Index num_recursions = 0;
     Network network = Network::linear;
     bool has_auxiliary_router = false;

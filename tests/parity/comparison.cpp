@@ -88,8 +88,11 @@ std::vector<double> Comparison::parameter(const std::string& tensor,
                                           const std::vector<Index>& shape) {
     seen_.insert(tensor);
     auto values = reference_.tensors.read_as<double>(tensor);
-    mor::check<mor::ShapeError>(reference_.tensors.find(tensor)->shape == shape, tensor,
-                                ": its shape is not our parameter's");
+    std::vector<Index> theirs = reference_.tensors.find(tensor)->shape;
+    if (theirs.size() == shape.size() + 1 && theirs.front() == 1) {
+        theirs.erase(theirs.begin());  // a batch of one: their prompts
+    }
+    mor::check<mor::ShapeError>(theirs == shape, tensor, ": its shape is not our parameter's");
     return values;
 }
 

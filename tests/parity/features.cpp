@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "parity/features.hpp"
 
-#include <array>
 #include <string_view>
 
 namespace parity {
@@ -37,7 +36,6 @@ void check_model(const json& model, Missing& missing) {
 }
 
 void check_recursion(const json& recursive, bool routed, Missing& missing) {
-    missing.unless_equal(recursive, "ln_share", true);
     missing.unless_equal(recursive, "base_depth", nullptr);
     const json& sharing = recursive.at("sharing");
     const bool whole_block = sharing == "cycle" || sharing == "middle_cycle";
@@ -59,18 +57,6 @@ void check_routing(const json& mor, Missing& missing) {
     }
 }
 
-/// The configuration does not tell of relaxation; its parameters do.
-void check_relaxation(const mor::io::SafetensorsFile& tensors, Missing& missing) {
-    constexpr std::array<std::string_view, 2> kinds{"recursion_encoding", "adaption_prompt"};
-    for (const std::string_view kind : kinds) {
-        bool found = false;
-        for (const auto& tensor : tensors.tensors()) {
-            found = found || tensor.first.find(kind) != std::string::npos;
-        }
-        missing.unless(!found, kind);
-    }
-}
-
 }  // namespace
 
 bool is_enabled(const json& config, const char* section) {
@@ -78,7 +64,7 @@ bool is_enabled(const json& config, const char* section) {
     return found != config.end() && found->is_object() && found->at("enable").get<bool>();
 }
 
-std::string missing_features(const json& json, const mor::io::SafetensorsFile& tensors) {
+std::string missing_features(const json& json) {
     Missing missing;
     const auto& config = json.at("config");
     const bool routed = is_enabled(config, "mor");
@@ -86,13 +72,9 @@ std::string missing_features(const json& json, const mor::io::SafetensorsFile& t
     if (is_enabled(config, "recursive")) {
         check_recursion(config.at("recursive"), routed, missing);
     }
-    if (is_enabled(config, "kv_sharing")) {
-        missing.unless_equal(config.at("kv_sharing"), "update_cache", false);
-    }
     if (routed) {
         check_routing(config.at("mor"), missing);
     }
-    check_relaxation(tensors, missing);
     return missing.list();
 }
 

@@ -4,8 +4,6 @@
 // that a case runs as soon as its features exist.
 #pragma once
 
-#include <mor/io/safetensors.hpp>
-
 #include <nlohmann/json.hpp>
 
 #include <string>
@@ -13,8 +11,7 @@
 namespace parity {
 
 /// The missing features, separated by ", "; empty if there are none.
-[[nodiscard]] std::string missing_features(const nlohmann::json& json,
-                                           const mor::io::SafetensorsFile& tensors);
+[[nodiscard]] std::string missing_features(const nlohmann::json& json);
 
 /// Whether a section of the configuration is given and enabled; "(unused)" stands for no section.
 [[nodiscard]] bool is_enabled(const nlohmann::json& config, const char* section);

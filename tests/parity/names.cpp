@@ -58,7 +58,9 @@ std::string Names::parameter(std::string_view theirs) const {
         return router + "bias";
     }
     Index unrolled = top;
-    if (reader.skip("block.")) {
+    if (routing_ == Routing::none) {
+        reader.skip("block.");  // around a layer with a recursion encoding
+    } else if (reader.skip("block.")) {
         unrolled = layout_.layer_at(top - first, reader.number());
     } else if (reader.skip("block_list.")) {
         const Index step = reader.number();
@@ -67,24 +69,37 @@ std::string Names::parameter(std::string_view theirs) const {
         unrolled = top - top_level_layers_ + layout_.num_unrolled();
     }
     const Index physical = layout_.physical.at(static_cast<std::size_t>(unrolled));
-    return "model.layers." + std::to_string(physical) + "." + reader.rest();
+    return "model.layers." + std::to_string(physical) + "." + of_use(reader.rest(), unrolled);
 }
 
-std::string Names::hidden(std::string_view stage, Index index) const {
-    const Index first = layout_.first_step_layer;
-    if (stage == "embedding") {
-        return "hidden.embed";
+std::string Names::of_use(std::string name, Index unrolled) const {
+    constexpr std::string_view wrapped = "self_attn.model.";
+    if (name.starts_with(wrapped)) {
+        return "self_attn." + name.substr(wrapped.size());
     }
-    if (stage == "step") {
-        if (routing_ == Routing::expert_choice) {
-            return "hidden." + std::to_string(first + index);
-        }
-        // Between the steps of token choice the authors' numbers are not recorded.
-        return index == layout_.num_steps ? "hidden." + std::to_string(first) : "";
-    }
-    const bool after = routing_ != Routing::none && index >= first;
+    const bool is_own =
+        name.find("recursion_encoding") != std::string::npos ||
+        name.find("adaption_") != std::string::npos ||
+        (relaxation_ == Relaxation::unshared_norms && name.find("layernorm") != std::string::npos);
+    return is_own ? name + "." + std::to_string(unrolled) : name;
+}
+
+std::string Names::after_layer(Index layer) const {
+    const bool after = routing_ != Routing::none && layer >= layout_.first_step_layer;
     return "hidden." +
-           std::to_string(after ? index - layout_.num_unrolled() + top_level_layers_ : index);
+           std::to_string(after ? layer - layout_.num_unrolled() + top_level_layers_ : layer);
+}
+
+std::string Names::after_step(Index step) const {
+    // Between the steps of token choice the authors' numbers are not recorded.
+    return routing_ == Routing::expert_choice
+               ? "hidden." + std::to_string(layout_.first_step_layer + step)
+               : "";
+}
+
+std::string Names::after_recursion() const {
+    return routing_ == Routing::token_choice ? "hidden." + std::to_string(layout_.first_step_layer)
+                                             : "";
 }
 
 }  // namespace parity

@@ -6,6 +6,10 @@
 #include "parity/case.hpp"
 #include "parity/comparison.hpp"
 #include "parity/names.hpp"
+#include <mor/cache/hybrid.hpp>
+#include <mor/layers/relaxation/adaption_prompt.hpp>
+#include <mor/layers/relaxation/recursion_encoding.hpp>
+#include <mor/layers/relaxation/unshared_norms.hpp>
 #include <mor/model/backward.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>
@@ -57,6 +61,32 @@ public:
     }
 
 private:
+    /// Compares the hidden states on the way. Layers of a routed recursion have no numbers.
+    struct HiddenStates {
+        Comparison& comparison;
+        const Names& names;
+
+        void operator()(const mor::EmbeddingSeen<B>& seen) { compare("hidden.embed", seen.hidden); }
+        void operator()(const mor::LayerSeen<B>& seen) {
+            if (seen.step < 0 || Router::name == mor::FixedDepth::name) {
+                compare(names.after_layer(seen.layer), seen.hidden);
+            }
+        }
+        void operator()(const mor::StepSeen<B>& seen) {
+            compare(names.after_step(seen.view.step), seen.hidden);
+        }
+        void operator()(const mor::RecursionSeen<B>& seen) {
+            compare(names.after_recursion(), seen.hidden);
+        }
+
+    private:
+        void compare(const std::string& name, mor::ConstMatrixView<B> hidden) {
+            if (!name.empty()) {
+                comparison.numbers(Kind::activations, name, mor::to_host(hidden));
+            }
+        }
+    };
+
     static mor::ArchitectureOptions<A> options_of(const Case& reference) {
         mor::ArchitectureOptions<A> options;
         if constexpr (requires { options.sharing.num_recursions; }) {
@@ -144,14 +174,8 @@ private:
     }
 
     void compare_evaluation() {
-        mor::ForwardOptions<B> options{.decision = mor::Decision::look_ahead};
-        options.observer = [this](std::string_view stage, Index index,
-                                  mor::ConstMatrixView<B> hidden) {
-            if (const std::string name = names_.hidden(stage, index); !name.empty()) {
-                comparison_.numbers(Kind::activations, name, mor::to_host(hidden));
-            }
-        };
-        model_.forward(context_, batch(), options, trace_);
+        model_.forward(context_, batch(), {.decision = mor::Decision::look_ahead}, trace_,
+                       HiddenStates{comparison_, names_});
         comparison_.numbers(Kind::activations, "hidden.final", mor::to_host(trace_.normed));
         comparison_.numbers(Kind::activations, "logits", mor::to_host(trace_.logits));
         compare_selection("");
@@ -310,6 +334,9 @@ void run_routed(B& backend, const Case& reference, Comparison& comparison) {
         CaseRun<Routed<Router, S, C>, B>{backend, reference, comparison}.run();
     };
     const bool is_expert_choice = reference.routing == Routing::expert_choice;
+    if constexpr (std::same_as<C, mor::HybridCache>) {
+        return run.template operator()<mor::ExpertChoice>();
+    }
     if constexpr (std::same_as<C, mor::RecursionWiseCache>) {
         using Mlp = mor::MlpNetwork;
         const bool mlp = reference.network == Network::mlp;
@@ -330,6 +357,29 @@ void run_routed(B& backend, const Case& reference, Comparison& comparison) {
     }
     return is_expert_choice ? run.template operator()<mor::ExpertChoice>()
                             : run.template operator()<mor::TokenChoice>();
+}
+
+template <class R, mor::SharingPolicy S>
+struct Relaxed : mor::Recursive<S> {
+    using Relaxation = R;
+};
+
+/// The relaxations that the cases combine with these sharings.
+template <mor::Backend B>
+void run_relaxed(B& backend, const Case& reference, Comparison& comparison) {
+    const auto run = [&]<class R, class S>() {
+        CaseRun<Relaxed<R, S>, B>{backend, reference, comparison}.run();
+    };
+    switch (reference.relaxation) {
+        case Relaxation::none:
+            return;
+        case Relaxation::unshared_norms:
+            return run.template operator()<mor::UnsharedNorms, mor::MiddleCycle>();
+        case Relaxation::recursion_encoding:
+            return run.template operator()<mor::RecursionEncoding, mor::Cycle>();
+        case Relaxation::adaption_prompt:
+            return run.template operator()<mor::AdaptionPrompt, mor::MiddleCycle>();
+    }
 }
 
 /// Runs the case as a model of the matching architecture with this cache.
@@ -357,11 +407,16 @@ void run_with(B& backend, const Case& reference, Comparison& comparison) {
 
 template <mor::Backend B>
 void run_on(B& backend, const Case& reference, Comparison& comparison) {
+    if (reference.relaxation != Relaxation::none) {
+        return run_relaxed(backend, reference, comparison);
+    }
     switch (reference.cache) {
         case Cache::recursion_wise:
             return run_with<mor::RecursionWiseCache>(backend, reference, comparison);
         case Cache::recursive_sharing:
             return run_with<mor::RecursiveSharingCache>(backend, reference, comparison);
+        case Cache::hybrid:
+            return run_routed<mor::MiddleCycle, mor::HybridCache>(backend, reference, comparison);
     }
 }
 

@@ -201,24 +201,24 @@ public:
         typename mor::SwiGlu<B>::Saved mlp;
     };
 
-    MlpBlock(const std::string& prefix, const mor::ModelConfig& config)
-        : norm_{prefix + "norm.weight", config.hidden_size, config.rms_norm_epsilon},
-          mlp_{prefix + "mlp.", config} {}
+    MlpBlock(const mor::LayerUses& uses, const mor::ModelConfig& config)
+        : norm_{uses.prefix() + "norm.weight", config.hidden_size, config.rms_norm_epsilon},
+          mlp_{uses, config} {}
 
     template <mor::KeyValueSource<B> Source>
-    void forward(mor::Context<B>& context, mor::MatrixView<B> x,
-                 mor::ConstIndexView<B> /*positions*/, const mor::Rotary<B>& /*rotary*/,
+    void forward(mor::Context<B>& context, mor::MatrixView<B> x, const mor::LayerInput<B>& input,
                  Source& /*source*/, Saved& saved) const {
         const auto kept = context.matrix(x.rows(), x.columns());
         mor::ops::copy<B>(context, x, kept);
-        mlp_.forward(context, norm_.forward(context, kept, saved.norm), x, saved.mlp);
+        const auto normed = norm_.forward(context, kept, saved.norm);
+        mlp_.forward(context, input.use, normed, x, saved.mlp);
     }
 
-    void backward(mor::Context<B>& context, const Saved& saved, const mor::Rotary<B>& /*rotary*/,
-                  const mor::KeyValueGradients<B>& /*gradients*/, bool /*owns*/,
-                  mor::MatrixView<B> dx) {
+    template <mor::KeyValueGradientSource<B> Source>
+    void backward(mor::Context<B>& context, const Saved& saved, const mor::LayerInput<B>& input,
+                  Source& /*source*/, mor::MatrixView<B> dx) {
         const auto dnormed = context.matrix(dx.rows(), dx.columns());
-        mlp_.backward(context, saved.mlp, dx, dnormed);
+        mlp_.backward(context, input.use, saved.mlp, dx, dnormed);
         norm_.backward(context, saved.norm, dnormed, dx);
     }
 
@@ -260,7 +260,7 @@ struct WithOwnKeys : mor::DefaultArchitecture {
     using Cache = OwnKeys;
 };
 struct WithMlpBlock : mor::DefaultArchitecture {
-    template <mor::Backend B>
+    template <mor::Backend B, class Relaxation>
     using Block = MlpBlock<B>;
 };
 

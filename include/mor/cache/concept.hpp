@@ -22,4 +22,14 @@ concept CachePolicy =
         { cache.key_layer(layout, layer) } -> std::same_as<Index>;
     };
 
+/// True for policies whose first step runs for every row that enters the recursion, even if the
+/// router keeps fewer, so that later steps find keys of all of them.
+template <class C>
+inline constexpr bool shares_first_step = requires { requires C::shares_first_step; };
+
+/// True for policies in which a layer that attends to another's entries first replaces those of its
+/// own rows.
+template <class C>
+inline constexpr bool updates_shared_keys = requires { requires C::updates_shared_keys; };
+
 }  // namespace mor

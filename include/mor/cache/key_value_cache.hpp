@@ -76,11 +76,49 @@ public:
                 stored.push_back(scratch_.positions[static_cast<std::size_t>(row)]);
             }
         }
-        const typename Arena<Space>::Scope scope{context.arena()};
-        const IndexView<B> destination = context.indices(std::ssize(places));
-        from_host(destination, places);
-        ops::scatter_rows<B>(context, keys, destination, table.keys.view());
-        ops::scatter_rows<B>(context, values, destination, table.values.view());
+        write(context, table, places, keys, values);
+    }
+
+    /// Copies the entries that a layer's table does not have yet from another layer's.
+    void follow(Context<B>& context, Index layer, Index other) {
+        Table& table = at(layer);
+        const Table& source = at(other);
+        std::size_t longest = 0;
+        for (const auto& stored : source.positions) {
+            longest = std::max(longest, stored.size());
+        }
+        reserve(context, table, static_cast<Index>(longest));
+        for (std::size_t s = 0; s < lengths_.size(); ++s) {
+            const Index known = std::ssize(table.positions[s]);
+            const Index missing = std::ssize(source.positions[s]) - known;
+            if (missing <= 0) {
+                continue;
+            }
+            const Index from = static_cast<Index>(s) * source.capacity + known;
+            const Index to = static_cast<Index>(s) * table.capacity + known;
+            ops::copy<B>(context, source.keys.view().slice(from, missing),
+                         table.keys.view().slice(to, missing));
+            ops::copy<B>(context, source.values.view().slice(from, missing),
+                         table.values.view().slice(to, missing));
+            table.positions[s].assign(source.positions[s].begin(), source.positions[s].end());
+        }
+    }
+
+    /// Replaces the entries at the positions of `rows`, which the layer's table must have.
+    void replace(Context<B>& context, Index layer, const Rows<B>& rows, ConstMatrixView<B> keys,
+                 ConstMatrixView<B> values) {
+        Table& table = at(layer);
+        scratch_.read(rows);
+        std::vector<Index>& places = scratch_.begin;
+        for (std::size_t s = 0; s < lengths_.size(); ++s) {
+            const std::vector<Index>& stored = table.positions[s];
+            for (Index row = scratch_.offsets[s]; row < scratch_.offsets[s + 1]; ++row) {
+                const Index position = scratch_.positions[static_cast<std::size_t>(row)];
+                const auto found = std::lower_bound(stored.begin(), stored.end(), position);
+                places.push_back(static_cast<Index>(s) * table.capacity + (found - stored.begin()));
+            }
+        }
+        write(context, table, places, keys, values);
     }
 
     /// What query rows may see of a layer's table: entries at their own or earlier positions.
@@ -147,6 +185,15 @@ private:
             end.clear();
         }
     };
+
+    static void write(Context<B>& context, Table& table, const std::vector<Index>& places,
+                      ConstMatrixView<B> keys, ConstMatrixView<B> values) {
+        const typename Arena<Space>::Scope scope{context.arena()};
+        const IndexView<B> destination = context.indices(std::ssize(places));
+        from_host(destination, places);
+        ops::scatter_rows<B>(context, keys, destination, table.keys.view());
+        ops::scatter_rows<B>(context, values, destination, table.values.view());
+    }
 
     Table& at(Index layer) { return tables_[static_cast<std::size_t>(layer)]; }
 

@@ -16,6 +16,7 @@ namespace mor {
 class RecursiveSharingCache {
 public:
     static constexpr std::string_view name = "recursive_sharing";
+    static constexpr bool shares_first_step = true;
     struct Options {
         static constexpr auto fields() { return std::tuple{}; }
     };

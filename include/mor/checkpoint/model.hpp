@@ -29,12 +29,14 @@ inline constexpr const char* weights_file = "model.safetensors";
 
 /// The names of an architecture's choices, slot by slot.
 template <class A, Backend B>
-[[nodiscard]] std::array<std::pair<std::string_view, std::string_view>, 5> slot_names() {
+[[nodiscard]] std::array<std::pair<std::string_view, std::string_view>, 7> slot_names() {
     return {{{"sharing", A::Sharing::name},
              {"router", A::Router::name},
              {"schedule", A::Schedule::name},
              {"cache", A::Cache::name},
-             {"block", A::template Block<B>::name}}};
+             {"relaxation", A::Relaxation::name},
+             {"injection", A::Injection::name},
+             {"block", BlockOf<A, B>::name}}};
 }
 
 template <class A, Backend B>
@@ -49,6 +51,8 @@ template <class A, Backend B>
     json["router"] = io::to_json(model.options().router);
     json["schedule"] = io::to_json(model.options().schedule);
     json["cache"] = io::to_json(model.options().cache);
+    json["relaxation"] = io::to_json(model.options().relaxation);
+    json["injection"] = io::to_json(model.options().injection);
     return json;
 }
 
@@ -63,14 +67,17 @@ template <class A, Backend B>
 /// Throws ConfigError, naming file and slot, unless the file describes architecture A.
 template <class A, Backend B>
 void check_architecture(const nlohmann::json& json, const std::string& file) {
-    io::expect_known_keys(
-        json, {"format", "architecture", "model", "sharing", "router", "schedule", "cache"}, file);
+    io::expect_known_keys(json,
+                          {"format", "architecture", "model", "sharing", "router", "schedule",
+                           "cache", "relaxation", "injection"},
+                          file);
     const nlohmann::json& format = section(json, "format", file);
     check<ConfigError>(format == checkpoint_format, file, ": format is ", format.dump(),
                        ", expected \"", checkpoint_format, "\"");
     const nlohmann::json& names = section(json, "architecture", file);
-    io::expect_known_keys(names, {"sharing", "router", "schedule", "cache", "block"},
-                          file + ": architecture");
+    io::expect_known_keys(
+        names, {"sharing", "router", "schedule", "cache", "relaxation", "injection", "block"},
+        file + ": architecture");
     for (const auto& [slot, name] : slot_names<A, B>()) {
         const nlohmann::json& found = section(names, slot, file + ": architecture");
         check<ConfigError>(found == name, file, ": ", slot, " is ", found.dump(),
@@ -157,11 +164,16 @@ template <class A, Backend B>
     detail::check_architecture<A, B>(json, file);
     ModelConfig config;
     ArchitectureOptions<A> options;
-    io::read_fields(detail::section(json, "model", file), config, file + ": model");
-    io::read_fields(detail::section(json, "sharing", file), options.sharing, file + ": sharing");
-    io::read_fields(detail::section(json, "router", file), options.router, file + ": router");
-    io::read_fields(detail::section(json, "schedule", file), options.schedule, file + ": schedule");
-    io::read_fields(detail::section(json, "cache", file), options.cache, file + ": cache");
+    const auto read = [&](const char* key, auto& fields) {
+        io::read_fields(detail::section(json, key, file), fields, file + ": " + key);
+    };
+    read("model", config);
+    read("sharing", options.sharing);
+    read("router", options.router);
+    read("schedule", options.schedule);
+    read("cache", options.cache);
+    read("relaxation", options.relaxation);
+    read("injection", options.injection);
     detail::TensorReader<B> tensors{directory / detail::weights_file};
     detail::check_sizes<A>(config, options, tensors, file);
     Model<A, B> model = detail::make_model<A>(backend, config, options, file);

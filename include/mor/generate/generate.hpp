@@ -49,7 +49,7 @@ template <class A, Backend B>
     // One round reads tokens and draws the next; the last new token is read too, for its depth.
     for (Index drawn = 0;; ++drawn) {
         const std::vector<Index> lengths{std::ssize(input)};
-        model.extend(context, {input, lengths}, cache, trace, Logits::last_rows);
+        model.extend(context, {input, lengths}, cache, trace, {.logits = Logits::last_rows});
         const std::vector<Index> depths = token_depths(trace);
         for (std::size_t i = 0; i < input.size(); ++i) {
             result.tokens.push_back({input[i], depths[i], drawn == 0});

@@ -4,80 +4,98 @@
 #pragma once
 
 #include <mor/layers/key_values.hpp>
-#include <mor/layers/linear.hpp>
-#include <mor/layers/rotary.hpp>
+#include <mor/layers/layer_uses.hpp>
+#include <mor/layers/relaxation/none.hpp>
 #include <mor/model/config.hpp>
 #include <mor/ops/attention.hpp>
+#include <mor/ops/copy.hpp>
+#include <mor/ops/linear.hpp>
 
 #include <string>
 
 namespace mor {
 
-template <Backend B>
+template <Backend B, class Relaxation = NoRelaxation>
+    requires RelaxationPolicy<Relaxation, B>
 class Attention {
+    using Projection = typename Relaxation::template Projection<B>;
+    using Prompt = typename Relaxation::template Prompt<B>;
+
 public:
     struct Saved {
-        ConstMatrixView<B> x;         // [rows, hidden]
-        ConstIndexView<B> positions;  // [rows]
-        MatrixView<B> queries;        // [rows, heads * head_dim]
+        ConstMatrixView<B> x;   // [rows, hidden]
+        MatrixView<B> queries;  // [rows, heads * head_dim]
         KeyValues<B> visible;
-        MatrixView<B> mixed;      // attention's output, before the last projection
+        MatrixView<B> attended;   // [rows, heads * head_dim] the output of attention
+        MatrixView<B> mixed;      // the same, with what a prompt added
         MatrixView<B> logsumexp;  // [rows, heads]
+        typename Prompt::Saved prompt;
     };
 
-    /// Four projections "<prefix>q_proj.weight", k, v and o.
-    Attention(const std::string& prefix, const ModelConfig& config)
+    /// Four projections "self_attn.q_proj.weight", k, v and o.
+    Attention(const LayerUses& uses, const ModelConfig& config,
+              const typename Relaxation::Options& options = {})
         : shape_{config.num_heads, config.num_kv_heads, config.head_dim},
-          query_{prefix + "q_proj.weight", config.hidden_size, query_width()},
-          key_{prefix + "k_proj.weight", config.hidden_size, key_width()},
-          value_{prefix + "v_proj.weight", config.hidden_size, key_width()},
-          output_{prefix + "o_proj.weight", query_width(), config.hidden_size} {}
+          query_{make(uses, "q", options, config.hidden_size, query_width())},
+          key_{make(uses, "k", options, config.hidden_size, key_width())},
+          value_{make(uses, "v", options, config.hidden_size, key_width())},
+          output_{make(uses, "o", options, query_width(), config.hidden_size)},
+          prompt_{make_prompt(uses, options, config.hidden_size)} {}
 
     /// residual += attention(x). x, residual [rows, hidden].
     template <KeyValueSource<B> Source>
-    void forward(Context<B>& context, ConstMatrixView<B> x, ConstIndexView<B> positions,
-                 const Rotary<B>& rotary, Source& source, MatrixView<B> residual,
-                 Saved& saved) const {
+    void forward(Context<B>& context, const LayerInput<B>& input, ConstMatrixView<B> x,
+                 Source& source, MatrixView<B> residual, Saved& saved) const {
         saved.x = x;
-        saved.positions = positions;
         saved.queries = context.matrix(x.rows(), query_width());
-        query_.forward(context, x, saved.queries);
-        rotary.rotate(context, positions, saved.queries, Rotation::forward);
-        if (source.owns()) {
+        query_.at(input.use).forward(context, x, saved.queries);
+        input.rotary.rotate(context, input.positions, saved.queries, Rotation::forward);
+        if (source.computes()) {
             const MatrixView<B> keys = context.matrix(x.rows(), key_width());
             const MatrixView<B> values = context.matrix(x.rows(), key_width());
-            key_.forward(context, x, keys);
-            rotary.rotate(context, positions, keys, Rotation::forward);
-            value_.forward(context, x, values);
+            key_.at(input.use).forward(context, x, keys);
+            input.rotary.rotate(context, input.positions, keys, Rotation::forward);
+            value_.at(input.use).forward(context, x, values);
             source.publish(context, keys, values);
         }
         saved.visible = source.visible(context);
-        saved.mixed = context.matrix(x.rows(), query_width());
+        saved.attended = context.matrix(x.rows(), query_width());
         saved.logsumexp = context.matrix(x.rows(), shape_.heads);
         ops::attention<B>(context, shape_, saved.queries, saved.visible.keys, saved.visible.values,
-                          saved.visible.ranges, saved.mixed, saved.logsumexp);
-        output_.forward(context, saved.mixed, residual, Write::accumulate);
+                          saved.visible.ranges, saved.attended, saved.logsumexp);
+        saved.mixed = saved.attended;
+        if constexpr (!Prompt::is_empty) {
+            saved.mixed = context.matrix(x.rows(), query_width());
+            ops::copy<B>(context, saved.attended, saved.mixed);
+            prompt_.forward(context, input.use, shape_, key_.at(input.use), value_.at(input.use),
+                            saved.queries, saved.mixed, saved.prompt);
+        }
+        output_.at(input.use).forward(context, saved.mixed, residual, Write::accumulate);
     }
 
-    /// Writes dx [rows, hidden] from dresidual. `gradients` are those of the visible keys and
-    /// values; `owns` says whether they are this layer's own, and then they must be complete
-    /// except for this layer's share.
-    void backward(Context<B>& context, const Saved& saved, const Rotary<B>& rotary,
-                  const KeyValueGradients<B>& gradients, bool owns, ConstMatrixView<B> dresidual,
-                  MatrixView<B> dx) {
+    /// Writes dx [rows, hidden] from dresidual.
+    template <KeyValueGradientSource<B> Source>
+    void backward(Context<B>& context, const LayerInput<B>& input, const Saved& saved,
+                  Source& source, ConstMatrixView<B> dresidual, MatrixView<B> dx) {
         const MatrixView<B> dmixed = context.matrix(dresidual.rows(), query_width());
-        output_.backward(context, saved.mixed, dresidual, dmixed, Write::overwrite);
+        output_.at(input.use).backward(context, saved.mixed, dresidual, dmixed, Write::overwrite);
         const MatrixView<B> dqueries = context.matrix(dresidual.rows(), query_width());
+        const KeyValueGradients<B> dvisible = source.visible(context);
         ops::attention_backward<B>(context, shape_, saved.queries, saved.visible.keys,
-                                   saved.visible.values, saved.visible.ranges, saved.mixed,
-                                   saved.logsumexp, dmixed, dqueries, gradients.keys,
-                                   gradients.values);
-        rotary.rotate(context, saved.positions, dqueries, Rotation::backward);
-        query_.backward(context, saved.x, dqueries, dx, Write::overwrite);
-        if (owns) {
-            rotary.rotate(context, saved.positions, gradients.keys, Rotation::backward);
-            key_.backward(context, saved.x, gradients.keys, dx, Write::accumulate);
-            value_.backward(context, saved.x, gradients.values, dx, Write::accumulate);
+                                   saved.visible.values, saved.visible.ranges, saved.attended,
+                                   saved.logsumexp, dmixed, dqueries, dvisible.keys,
+                                   dvisible.values);
+        if constexpr (!Prompt::is_empty) {
+            prompt_.backward(context, input.use, shape_, key_.at(input.use), value_.at(input.use),
+                             saved.queries, saved.prompt, dmixed, dqueries);
+        }
+        input.rotary.rotate(context, input.positions, dqueries, Rotation::backward);
+        query_.at(input.use).backward(context, saved.x, dqueries, dx, Write::overwrite);
+        if (source.computes()) {
+            const KeyValueGradients<B> own = source.own(context);
+            input.rotary.rotate(context, input.positions, own.keys, Rotation::backward);
+            key_.at(input.use).backward(context, saved.x, own.keys, dx, Write::accumulate);
+            value_.at(input.use).backward(context, saved.x, own.values, dx, Write::accumulate);
         }
     }
 
@@ -86,6 +104,7 @@ public:
         key_.initialize(random, deviation);
         value_.initialize(random, deviation);
         output_.initialize(random, deviation);
+        prompt_.initialize(random, deviation);
     }
 
     template <class Visitor>
@@ -94,17 +113,34 @@ public:
         key_.visit_parameters(visitor);
         value_.visit_parameters(visitor);
         output_.visit_parameters(visitor);
+        prompt_.visit_parameters(visitor);
     }
 
 private:
     [[nodiscard]] Index query_width() const { return shape_.heads * shape_.head_dim; }
     [[nodiscard]] Index key_width() const { return shape_.kv_heads * shape_.head_dim; }
 
+    static Projection make(const LayerUses& uses, const std::string& letter,
+                           const typename Relaxation::Options& options, Index inputs,
+                           Index outputs) {
+        return detail::make_part<Projection>(uses, "self_attn." + letter + "_proj.weight", options,
+                                             inputs, outputs);
+    }
+    static Prompt make_prompt(const LayerUses& uses, const typename Relaxation::Options& options,
+                              Index hidden) {
+        if constexpr (Prompt::is_empty) {
+            return detail::make_part<Prompt>(uses, "self_attn.", options);
+        } else {
+            return detail::make_part<Prompt>(uses, "self_attn.", options, hidden);
+        }
+    }
+
     AttentionShape shape_;
-    Linear<B> query_;
-    Linear<B> key_;
-    Linear<B> value_;
-    Linear<B> output_;
+    Projection query_;
+    Projection key_;
+    Projection value_;
+    Projection output_;
+    Prompt prompt_;
 };
 
 }  // namespace mor

@@ -30,11 +30,22 @@ struct KeyValueGradients {
 template <class S, class B>
 concept KeyValueSource = requires(S& source, Context<B>& context, MatrixView<B> rows) {
     // Whether this layer computes keys and values of its own for its rows.
-    { source.owns() } -> std::same_as<bool>;
+    { source.computes() } -> std::same_as<bool>;
     // Hands over keys (already rotated) and values [rows, kv_heads * head_dim].
     { source.publish(context, rows, rows) };
     // What the layer's query rows may see, after publish().
     { source.visible(context) } -> std::same_as<KeyValues<B>>;
+};
+
+/// The same layer's access to their gradients.
+template <class S, class B>
+concept KeyValueGradientSource = requires(S& source, Context<B>& context) {
+    { source.computes() } -> std::same_as<bool>;
+    // Where to add the gradients of the keys and values that were visible.
+    { source.visible(context) } -> std::same_as<KeyValueGradients<B>>;
+    // Those of the keys and values that the layer computed, complete once it has added its share.
+    // Only for layers that computed some; may be changed.
+    { source.own(context) } -> std::same_as<KeyValueGradients<B>>;
 };
 
 }  // namespace mor

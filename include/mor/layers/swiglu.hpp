@@ -3,16 +3,18 @@
 // The SwiGLU feed-forward layer: down(silu(gate(x)) * up(x)).
 #pragma once
 
-#include <mor/layers/linear.hpp>
+#include <mor/layers/layer_uses.hpp>
+#include <mor/layers/relaxation/none.hpp>
 #include <mor/model/config.hpp>
 #include <mor/ops/swiglu.hpp>
 
-#include <string>
-
 namespace mor {
 
-template <Backend B>
+template <Backend B, class Relaxation = NoRelaxation>
+    requires RelaxationPolicy<Relaxation, B>
 class SwiGlu {
+    using Projection = typename Relaxation::template Projection<B>;
+
 public:
     struct Saved {
         ConstMatrixView<B> x;
@@ -21,32 +23,37 @@ public:
         MatrixView<B> product;
     };
 
-    /// Three projections "<prefix>gate_proj.weight", up and down.
-    SwiGlu(const std::string& prefix, const ModelConfig& config)
-        : gate_{prefix + "gate_proj.weight", config.hidden_size, config.intermediate_size},
-          up_{prefix + "up_proj.weight", config.hidden_size, config.intermediate_size},
-          down_{prefix + "down_proj.weight", config.intermediate_size, config.hidden_size} {}
+    /// Three projections "mlp.gate_proj.weight", up and down.
+    SwiGlu(const LayerUses& uses, const ModelConfig& config,
+           const typename Relaxation::Options& options = {})
+        : width_{config.intermediate_size},
+          gate_{detail::make_part<Projection>(uses, "mlp.gate_proj.weight", options,
+                                              config.hidden_size, width_)},
+          up_{detail::make_part<Projection>(uses, "mlp.up_proj.weight", options, config.hidden_size,
+                                            width_)},
+          down_{detail::make_part<Projection>(uses, "mlp.down_proj.weight", options, width_,
+                                              config.hidden_size)} {}
 
     /// residual += swiglu(x). x, residual [rows, hidden].
-    void forward(Context<B>& context, ConstMatrixView<B> x, MatrixView<B> residual,
+    void forward(Context<B>& context, Index use, ConstMatrixView<B> x, MatrixView<B> residual,
                  Saved& saved) const {
-        const auto make = [&] { return context.matrix(x.rows(), gate_.outputs()); };
+        const auto make = [&] { return context.matrix(x.rows(), width_); };
         saved = {x, make(), make(), make()};
-        gate_.forward(context, x, saved.gate);
-        up_.forward(context, x, saved.up);
+        gate_.at(use).forward(context, x, saved.gate);
+        up_.at(use).forward(context, x, saved.up);
         ops::swiglu<B>(context, saved.gate, saved.up, saved.product);
-        down_.forward(context, saved.product, residual, Write::accumulate);
+        down_.at(use).forward(context, saved.product, residual, Write::accumulate);
     }
 
     /// Writes dx [rows, hidden] from dresidual.
-    void backward(Context<B>& context, const Saved& saved, ConstMatrixView<B> dresidual,
+    void backward(Context<B>& context, Index use, const Saved& saved, ConstMatrixView<B> dresidual,
                   MatrixView<B> dx) {
-        const MatrixView<B> dgate = context.matrix(dresidual.rows(), gate_.outputs());
-        const MatrixView<B> dup = context.matrix(dresidual.rows(), gate_.outputs());
-        down_.backward(context, saved.product, dresidual, dup, Write::overwrite);
+        const MatrixView<B> dgate = context.matrix(dresidual.rows(), width_);
+        const MatrixView<B> dup = context.matrix(dresidual.rows(), width_);
+        down_.at(use).backward(context, saved.product, dresidual, dup, Write::overwrite);
         ops::swiglu_backward<B>(context, saved.gate, saved.up, dup, dgate, dup);
-        gate_.backward(context, saved.x, dgate, dx, Write::overwrite);
-        up_.backward(context, saved.x, dup, dx, Write::accumulate);
+        gate_.at(use).backward(context, saved.x, dgate, dx, Write::overwrite);
+        up_.at(use).backward(context, saved.x, dup, dx, Write::accumulate);
     }
 
     void initialize(Random& random, double deviation) {
@@ -63,9 +70,10 @@ public:
     }
 
 private:
-    Linear<B> gate_;
-    Linear<B> up_;
-    Linear<B> down_;
+    Index width_;
+    Projection gate_;
+    Projection up_;
+    Projection down_;
 };
 
 }  // namespace mor

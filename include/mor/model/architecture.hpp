@@ -6,7 +6,9 @@
 
 #include <mor/cache/recursion_wise.hpp>
 #include <mor/layers/decoder_block.hpp>
+#include <mor/layers/relaxation/none.hpp>
 #include <mor/recursion/capacity_schedule.hpp>
+#include <mor/recursion/injection.hpp>
 #include <mor/routing/expert_choice.hpp>
 #include <mor/sharing/recursive_layers.hpp>
 
@@ -18,8 +20,10 @@ struct DefaultArchitecture {
     using Router = ExpertChoice;
     using Schedule = CapacitySchedule;
     using Cache = RecursionWiseCache;
-    template <Backend B>
-    using Block = DecoderBlock<B>;
+    using Relaxation = NoRelaxation;
+    using Injection = NoInjection;
+    template <Backend B, class Relaxation>
+    using Block = DecoderBlock<B, Relaxation>;
 };
 
 template <class A>
@@ -28,22 +32,35 @@ concept NamesItsSlots = requires {
     typename A::Router;
     typename A::Schedule;
     typename A::Cache;
+    typename A::Relaxation;
+    typename A::Injection;
 };
 
+/// The block of architecture A on backend B.
 template <class A, class B>
-concept HasBlock = Backend<B> && requires { typename A::template Block<B>; };
+using BlockOf = typename A::template Block<B, typename A::Relaxation>;
 
-/// A recursion step must be a pass over the shared block, unless no token ever leaves.
-template <class Sharing, class Router>
-concept CanRoute = keeps_every_token<Router> || requires { requires Sharing::has_steps; };
+template <class A, class B>
+concept HasBlock = Backend<B> && requires { typename BlockOf<A, B>; };
+
+/// True for architectures without steps in the sense of the walk: nothing is routed or injected.
+template <class Router, class Injection>
+inline constexpr bool runs_unrolled =
+    keeps_every_token<Router> && requires { requires Injection::is_empty; };
+
+/// A recursion step must be a pass over the shared block, unless nothing happens between steps.
+template <class Sharing, class Router, class Injection>
+concept CanRoute = runs_unrolled<Router, Injection> || requires { requires Sharing::has_steps; };
 
 /// Everything a Model needs of an architecture A on a backend B.
 template <class A, class B>
 concept Architecture =
     NamesItsSlots<A> && HasBlock<A, B> && SharingPolicy<typename A::Sharing> &&
     RouterPolicy<typename A::Router, B> && SchedulePolicy<typename A::Schedule> &&
-    CachePolicy<typename A::Cache> && BlockLayer<typename A::template Block<B>, B> &&
-    CanRoute<typename A::Sharing, typename A::Router>;
+    CachePolicy<typename A::Cache> && RelaxationPolicy<typename A::Relaxation, B> &&
+    InjectionPolicy<typename A::Injection, B> && BlockLayer<BlockOf<A, B>, B> &&
+    BlockForRelaxation<BlockOf<A, B>, typename A::Relaxation> &&
+    CanRoute<typename A::Sharing, typename A::Router, typename A::Injection>;
 
 namespace detail {
 
@@ -54,11 +71,13 @@ consteval bool explain_architecture() {
                   "mor: the backend needs 'Element', 'Space' and a static 'name'. "
                   "See docs/concepts.md#backend");
     static_assert(NamesItsSlots<A>,
-                  "mor: an architecture must name Sharing, Router, Schedule and Cache; inherit "
-                  "mor::DefaultArchitecture to get defaults. See docs/concepts.md#architecture");
-    static_assert(HasBlock<A, B>,
-                  "mor: an architecture must name 'template <mor::Backend B> using Block'; inherit "
-                  "mor::DefaultArchitecture to get one. See docs/concepts.md#architecture");
+                  "mor: an architecture must name Sharing, Router, Schedule, Cache, Relaxation and "
+                  "Injection; inherit mor::DefaultArchitecture to get defaults. See "
+                  "docs/concepts.md#architecture");
+    static_assert(
+        HasBlock<A, B>,
+        "mor: an architecture must name 'template <mor::Backend B, class Relaxation> using "
+        "Block'; inherit mor::DefaultArchitecture to get one. See docs/concepts.md#architecture");
     if constexpr (NamesItsSlots<A>) {
         using Sharing = typename A::Sharing;
         using Router = typename A::Router;
@@ -72,9 +91,10 @@ consteval bool explain_architecture() {
         static_assert(HasRouterOptions<Router>,
                       "mor: Router needs an aggregate 'Options' and a constructor (const "
                       "Options&). See docs/concepts.md#routerpolicy");
-        static_assert(HasMerge<Router>,
-                      "mor: Router needs 'using Merge' = mor::Replace, mor::GateEachStep or "
-                      "mor::GateAtExit. See docs/concepts.md#routerpolicy");
+        static_assert(HasMerge<Router, B>,
+                      "mor: Router needs 'using Merge' = mor::Replace, mor::GateEachStep, "
+                      "mor::GateAtExit, mor::WeightedMean or another MergePolicy. See "
+                      "docs/concepts.md#routerpolicy");
         if constexpr (HasWeights<Router, B>) {
             static_assert(HasLearnedSelect<Router, B>,
                           "mor: Router needs 'Index select(Context<B>&, const Weights<B>&, const "
@@ -103,27 +123,41 @@ consteval bool explain_architecture() {
                       "mor: Cache needs a static 'name', an aggregate 'Options', a constructor "
                       "(const Options&) and 'Index key_layer(const Layout&, Index layer) const'. "
                       "See docs/concepts.md#cachepolicy");
-        static_assert(!SharingPolicy<Sharing> || CanRoute<Sharing, Router>,
+        static_assert(RelaxationPolicy<typename A::Relaxation, B>,
+                      "mor: Relaxation needs a static 'name', 'Options' and the parts 'Norm<B>', "
+                      "'Projection<B>', 'Prompt<B>' and 'Output<B>'; inherit mor::NoRelaxation. "
+                      "See docs/concepts.md#relaxationpolicy");
+        static_assert(InjectionPolicy<typename A::Injection, B>,
+                      "mor: Injection needs a static 'name', 'Options' and 'Weights<B>' with "
+                      "'Saved', 'initialize', 'visit_parameters', 'forward' and 'backward'. "
+                      "See docs/concepts.md#injectionpolicy");
+        static_assert(!SharingPolicy<Sharing> || CanRoute<Sharing, Router, typename A::Injection>,
                       "mor: this Sharing has no recursion steps, so Router must keep every token "
-                      "(mor::FixedDepth); routing needs mor::Cycle or mor::MiddleCycle. "
+                      "(mor::FixedDepth) and Injection be mor::NoInjection; steps need mor::Cycle "
+                      "or mor::MiddleCycle. "
                       "See docs/concepts.md#architecture");
     }
     if constexpr (HasBlock<A, B>) {
-        using Block = typename A::template Block<B>;
+        using Block = BlockOf<A, B>;
         static_assert(HasBlockForward<Block, B>,
                       "mor: Block needs 'Saved' and 'void forward(Context<B>&, MatrixView<B> x, "
-                      "ConstIndexView<B> positions, const Rotary<B>&, KeyValueSource auto&, "
-                      "Saved&) const'. See docs/concepts.md#blocklayer");
+                      "const LayerInput<B>&, KeyValueSource auto&, Saved&) const'. See "
+                      "docs/concepts.md#blocklayer");
         static_assert(!HasBlockForward<Block, B> || HasBlockBackward<Block, B>,
                       "mor: Block needs 'void backward(Context<B>&, const Saved&, const "
-                      "Rotary<B>&, const KeyValueGradients<B>&, bool owns, MatrixView<B> dx)'. "
+                      "LayerInput<B>&, KeyValueGradientSource auto&, MatrixView<B> dx)'. "
                       "See docs/concepts.md#blocklayer");
         static_assert(
             !HasBlockForward<Block, B> || !HasBlockBackward<Block, B> || BlockLayer<Block, B>,
-            "mor: Block needs 'static constexpr std::string_view name', a constructor "
-            "(const std::string& prefix, const ModelConfig&), 'void initialize(Random&, "
+            "mor: Block needs 'static constexpr std::string_view name', 'void initialize(Random&, "
             "double deviation)' and 'visit_parameters(visitor)'. "
             "See docs/concepts.md#blocklayer");
+        if constexpr (NamesItsSlots<A>) {
+            static_assert(BlockForRelaxation<Block, typename A::Relaxation>,
+                          "mor: Block needs a constructor (const LayerUses&, const ModelConfig&) "
+                          "and, unless Relaxation is mor::NoRelaxation, a third argument const "
+                          "Relaxation::Options&. See docs/concepts.md#blocklayer");
+        }
     }
     return true;
 }
@@ -138,6 +172,8 @@ struct ArchitectureOptions {
     typename A::Router::Options router{};
     typename A::Schedule::Options schedule{};
     typename A::Cache::Options cache{};
+    typename A::Relaxation::Options relaxation{};
+    typename A::Injection::Options injection{};
 };
 
 }  // namespace mor

@@ -17,6 +17,7 @@ template <class A, Backend B>
 class BackwardWalk {
     using Router = typename A::Router;
     using Merge = typename Router::Merge;
+    using Injection = typename A::Injection;
 
 public:
     BackwardWalk(Model<A, B>& model, Context<B>& context, const BackwardOptions& options,
@@ -27,7 +28,7 @@ public:
     /// embeddings, in place.
     void run(MatrixView<B> dx) {
         const Layout& layout = model_.layout();
-        if constexpr (keeps_every_token<Router>) {
+        if constexpr (runs_unrolled<Router, Injection>) {
             run_layers(0, layout.num_unrolled(), dx);
         } else {
             run_layers(layout.end_of_recursion(), layout.num_unrolled(), dx);
@@ -37,6 +38,8 @@ public:
     }
 
 private:
+    using Step = typename Trace<A, B>::Step;
+
     void run_layers(Index first, Index last, MatrixView<B> dx) {
         for (Index layer = last - 1; layer >= first; --layer) {
             run_layer(layer, dx);
@@ -44,57 +47,48 @@ private:
     }
 
     void run_layer(Index layer, MatrixView<B> dx) {
-        auto& record = trace_.layers[static_cast<std::size_t>(layer)];
+        const auto& record = trace_.at(layer);
         if (!record.ran) {
             return;
         }
-        const Index key_layer = model_.cache_policy().key_layer(model_.layout(), layer);
-        auto& owner = trace_.layers[static_cast<std::size_t>(key_layer)];
-        if (owner.gradients.keys.data() == nullptr) {
-            const Index width = model_.config().num_kv_heads * model_.config().head_dim;
-            owner.gradients = {context_.zero_matrix(owner.rows.size(), width),
-                               context_.zero_matrix(owner.rows.size(), width)};
-        }
-        model_.block_of(layer).backward(context_, record.saved, model_.rotary(), owner.gradients,
-                                        layer == key_layer, dx);
+        const KeyUse use = KeyUse::of(model_.cache_policy(), model_.layout(), layer);
+        TracedGradients<A, B> source{context_, trace_, use,
+                                     model_.config().num_kv_heads * model_.config().head_dim};
+        const LayerInput<B> input{record.rows.positions, model_.rotary(), model_.use_of(layer)};
+        model_.block_of(layer).backward(context_, record.saved, input, source, dx);
     }
 
     void run_recursion(MatrixView<B> dh) {
-        MatrixView<B> dinput{};
-        VectorView<B> dexit_weight{};
-        if constexpr (Merge::keeps_input) {
-            // output = entered + weight * exited
-            const auto& first = trace_.steps.front();
-            dinput = context_.matrix(dh.rows(), dh.columns());
-            ops::copy<B>(context_, dh, dinput);
-            dexit_weight = context_.vector(dh.rows());
-            ops::row_dot<B>(context_, dh, first.view.source, trace_.exited, dexit_weight);
-            ops::gather_rows_weighted<B>(context_, dinput, first.view.source, first.view.weight,
-                                         dh);
+        const Layout& layout = model_.layout();
+        if constexpr (!Injection::is_empty) {
+            dentered_ = context_.zero_matrix(dh.rows(), dh.columns());
         }
-        for (auto step = trace_.steps.rbegin(); step != trace_.steps.rend(); ++step) {
-            run_step(*step, dexit_weight, dh);
+        Merge::template finish_backward<B>(context_, dh, trace_.merge);
+        for (Index step = layout.num_steps - 1; step >= 0; --step) {
+            if (step + 1 < layout.num_steps) {
+                const Index last = layout.layer_at(step, layout.layers_per_step - 1);
+                run_layers(last + 1, last + 1 + layout.gap, dh);
+            }
+            run_step(trace_.steps[static_cast<std::size_t>(step)], dh);
         }
-        if constexpr (Merge::keeps_input) {
-            ops::scatter_add_rows<B>(context_, dinput, trace_.steps.front().view.source, dh);
+        Merge::template begin_backward<B>(context_, dh, trace_.merge);
+        if constexpr (!Injection::is_empty) {
+            ops::scale<B>(context_, dentered_, 1.0, dh, Write::accumulate);
         }
     }
 
-    void run_step(typename Trace<A, B>::Step& step, ConstVectorView<B> dexit_weight,
-                  MatrixView<B> dh) {
-        const Index count = step.kept.size();
-        const MatrixView<B> dresult = context_.matrix(count, dh.columns());
-        Merge::template result_gradient<B>(context_, dh, step.active, step.weight, dresult);
-        ConstVectorView<B> dweight = dexit_weight;
-        if constexpr (Merge::uses_weights && !Merge::keeps_input) {
-            const VectorView<B> dots = context_.vector(count);
-            ops::row_dot<B>(context_, dh, step.active, step.result, dots);
-            dweight = dots;
+    void run_step(Step& step, MatrixView<B> dh) {
+        const MergeStep<B> merged{step.active, step.weight};
+        const MatrixView<B> dresult = context_.matrix(step.kept.size(), dh.columns());
+        Merge::template result_gradient<B>(context_, dh, trace_.merge, merged, dresult);
+        const ConstVectorView<B> dweight =
+            Merge::template weight_gradient<B>(context_, dh, trace_.merge, merged, step.result);
+        if (step.ran_all) {
+            run_block_of_all(step, dresult, dh);
+        } else {
+            run_block(step, step.active, dresult);
+            Merge::template input_gradient<B>(context_, dresult, merged, dh);
         }
-        const Layout& layout = model_.layout();
-        const Index first = layout.layer_at(step.view.step, 0);
-        run_layers(first, first + layout.layers_per_step, dresult);
-        Merge::template input_gradient<B>(context_, dresult, step.active, dh);
         if constexpr (LearnedRouter<Router, B>) {
             const MatrixView<B> dhidden =
                 context_.zero_matrix(step.view.num_candidates(), dh.columns());
@@ -105,10 +99,36 @@ private:
         }
     }
 
+    /// The shared block and what was injected, for the rows `active` of the recursion's input.
+    void run_block(Step& step, ConstIndexView<B> active, MatrixView<B> dx) {
+        const Layout& layout = model_.layout();
+        const Index first = layout.layer_at(step.view.step, 0);
+        run_layers(first, first + layout.layers_per_step, dx);
+        if constexpr (!Injection::is_empty) {
+            const MatrixView<B> dentered = context_.zero_matrix(dx.rows(), dx.columns());
+            model_.injection_weights().backward(context_, step.view.step, step.entered,
+                                                step.injection, dentered, dx);
+            ops::scatter_add_rows<B>(context_, dentered, active, dentered_);
+        }
+    }
+
+    /// A step whose block ran for all candidates: the others passed, but gave keys and values.
+    void run_block_of_all(Step& step, MatrixView<B> dresult, MatrixView<B> dh) {
+        const MatrixView<B> dx = context_.zero_matrix(step.view.num_candidates(), dh.columns());
+        ops::scatter_rows<B>(context_, dresult, step.kept, dx);
+        run_block(step, step.view.source, dx);
+        ops::gather_rows<B>(context_, dx, step.kept, dresult);
+        const MatrixView<B> none = context_.zero_matrix(step.kept.size(), dh.columns());
+        ops::scatter_rows<B>(context_, none, step.kept, dx);
+        Merge::template input_gradient<B>(context_, dresult, {step.active, step.weight}, dh);
+        ops::scatter_add_rows<B>(context_, dx, step.view.source, dh);
+    }
+
     Model<A, B>& model_;
     Context<B>& context_;
     const BackwardOptions& options_;
     Trace<A, B>& trace_;
+    MatrixView<B> dentered_{};  // [rows, hidden] gradient of what is injected
 };
 
 }  // namespace detail

@@ -14,6 +14,7 @@
 #include <mor/model/trace.hpp>
 #include <mor/model/walk.hpp>
 
+#include <concepts>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -24,6 +25,11 @@ namespace mor {
 /// Which rows get logits.
 enum class Logits { all_rows, last_rows };
 
+struct ExtendOptions {
+    Logits logits = Logits::all_rows;
+    DepthControl depth = {};
+};
+
 template <class A, class B>
     requires(detail::explain_architecture<A, B>()) && Architecture<A, B>
 class Model {
@@ -31,7 +37,7 @@ public:
     using ArchitectureType = A;
     using BackendType = B;
     using Options = ArchitectureOptions<A>;
-    using Block = typename A::template Block<B>;
+    using Block = BlockOf<A, B>;
     using RouterWeights = typename detail::RouterState<typename A::Router, B>::Weights;
 
     /// Fresh weights: matrices normal with deviation config.initializer_range, norms 1.
@@ -48,9 +54,15 @@ public:
           rotary_{config.max_positions, config.head_dim, config.rope_theta},
           embedding_{config},
           router_weights_{make_router_weights()},
+          injection_weights_{config_, layout_.num_steps, options_.injection},
           norm_{"model.norm.weight", config.hidden_size, config.rms_norm_epsilon} {
-        for (Index layer = 0; layer < layout_.num_physical(); ++layer) {
-            blocks_.emplace_back("model.layers." + std::to_string(layer) + ".", config_);
+        for (const LayerUses& uses : find_uses()) {
+            if constexpr (std::constructible_from<Block, const LayerUses&, const ModelConfig&,
+                                                  const typename A::Relaxation::Options&>) {
+                blocks_.emplace_back(uses, config_, options_.relaxation);
+            } else {
+                blocks_.emplace_back(uses, config_);
+            }
         }
         for (Index step = 0; step < layout_.num_steps; ++step) {
             static_cast<void>(schedule_.capacity(step, layout_.num_steps, 0));  // fails early
@@ -60,43 +72,49 @@ public:
 
     /// One pass over whole sequences that keeps what backward needs; trace.logits [rows, vocab].
     /// Throws ShapeError if lengths and tokens do not fit, a token is outside the vocabulary, or a
-    /// sequence is longer than config.max_positions.
-    void forward(Context<B>& context, const Batch& batch, const ForwardOptions<B>& options,
-                 Trace<A, B>& trace) const {
+    /// sequence is longer than config.max_positions; ConfigError if options.depth is impossible.
+    template <ObserverPolicy<B> Observer = NoObserver>
+    void forward(Context<B>& context, const Batch& batch, const ForwardOptions& options,
+                 Trace<A, B>& trace, Observer&& observer = {}) const {
+        validate(options.depth, std::ssize(batch.lengths));
         context.arena().release({});
         const std::vector<Index> starts(batch.lengths.size(), 0);
         const MatrixView<B> x = enter(context, batch, starts, trace);
-        detail::Walk<A, B>{*this, context, options, nullptr, trace}.run(x);
-        leave(context, x, trace);
+        const detail::WalkOptions<B> walk{.forward = options};
+        leave(context, detail::Walk{*this, context, walk, trace, observer}.run(x), trace);
     }
 
     /// Continues each of the cache's sequences by lengths[s] >= 0 tokens, deciding causally.
     /// Nothing is kept for backward. trace.logits [rows, vocab], or one row for each sequence that
-    /// was continued. Throws like forward, before anything changes; if memory runs out on the
-    /// way, the cache's sequences must be cleared before they are used again.
+    /// was continued; then layers that only serve other rows are left out. Throws like forward,
+    /// before anything changes; if memory runs out on the way, the cache's sequences must be
+    /// cleared before they are used again.
+    template <ObserverPolicy<B> Observer = NoObserver>
     void extend(Context<B>& context, const Batch& batch, KeyValueCache<B>& cache,
-                Trace<A, B>& trace, Logits which = Logits::all_rows) const {
-        check<ShapeError>(std::ssize(batch.lengths) == cache.num_sequences(),
-                          "mor::Model::extend: ", batch.lengths.size(), " lengths for a cache of ",
-                          cache.num_sequences(), " sequences");
-        check<ShapeError>(cache.num_layers() == layout_.num_unrolled() &&
-                              cache.key_width() == config_.num_kv_heads * config_.head_dim,
-                          "mor::Model::extend: a cache of ", cache.num_layers(),
-                          " layers of width ", cache.key_width(), " for a model of ",
-                          layout_.num_unrolled(), " layers of width ",
-                          config_.num_kv_heads * config_.head_dim);
+                Trace<A, B>& trace, const ExtendOptions& options = {},
+                Observer&& observer = {}) const {
+        check_fits(batch, cache);
+        validate(options.depth, std::ssize(batch.lengths));
         context.arena().release({});
         std::vector<Index> starts;
         for (Index s = 0; s < cache.num_sequences(); ++s) {
             starts.push_back(cache.length(s));
         }
         MatrixView<B> x = enter(context, batch, starts, trace);
-        detail::Walk<A, B>{*this, context, {.decision = Decision::causal}, &cache, trace}.run(x);
+        detail::WalkOptions<B> walk{
+            .forward = {.decision = Decision::causal, .depth = options.depth}, .cache = &cache};
+        if (options.logits == Logits::last_rows) {
+            walk.wanted = last_rows(context, batch);
+        }
+        const Index rows = x.rows();
+        x = detail::Walk{*this, context, walk, trace, observer}.run(x);
         for (Index s = 0; s < cache.num_sequences(); ++s) {
             cache.advance(s, batch.lengths[static_cast<std::size_t>(s)]);
         }
-        if (which == Logits::last_rows) {
-            x = last_rows(context, batch, x);
+        if (options.logits == Logits::last_rows && x.rows() == rows) {
+            const MatrixView<B> wanted = context.matrix(walk.wanted.size(), x.columns());
+            ops::gather_rows<B>(context, x, walk.wanted, wanted);
+            x = wanted;
         }
         leave(context, x, trace);
     }
@@ -118,6 +136,14 @@ public:
     [[nodiscard]] RmsNorm<B>& norm() { return norm_; }
     [[nodiscard]] RouterWeights& router_weights() { return router_weights_; }
     [[nodiscard]] const RouterWeights& router_weights() const { return router_weights_; }
+    [[nodiscard]] InjectionWeights<A, B>& injection_weights() { return injection_weights_; }
+    [[nodiscard]] const InjectionWeights<A, B>& injection_weights() const {
+        return injection_weights_;
+    }
+    /// Which of its physical block's uses an unrolled layer is.
+    [[nodiscard]] Index use_of(Index layer) const {
+        return use_of_[static_cast<std::size_t>(layer)];
+    }
     /// The physical block behind an unrolled layer.
     [[nodiscard]] Block& block_of(Index layer) { return blocks_[physical(layer)]; }
     [[nodiscard]] const Block& block_of(Index layer) const { return blocks_[physical(layer)]; }
@@ -132,6 +158,7 @@ public:
         if constexpr (LearnedRouter<typename A::Router, B>) {
             router_weights_.visit_parameters(visitor);
         }
+        injection_weights_.visit_parameters(visitor);
         norm_.visit_parameters(visitor);
     }
     template <class Visitor>
@@ -164,6 +191,39 @@ private:
         return static_cast<std::size_t>(layout_.physical[static_cast<std::size_t>(layer)]);
     }
 
+    /// Where the weights of each physical layer are used; numbers the uses.
+    std::vector<LayerUses> find_uses() {
+        std::vector<LayerUses> found(static_cast<std::size_t>(layout_.num_physical()));
+        for (Index layer = 0; layer < layout_.num_unrolled(); ++layer) {
+            LayerUses& uses = found[physical(layer)];
+            uses.physical = static_cast<Index>(physical(layer));
+            use_of_.push_back(uses.count());
+            const Index step = layout_.step_of(layer);
+            const bool ends =
+                step >= 0 && layer == layout_.layer_at(step, layout_.layers_per_step - 1);
+            uses.uses.push_back({layer, ends});
+        }
+        for (LayerUses& uses : found) {
+            for (LayerUses::Use& use : uses.uses) {
+                // Without steps, each use of a shared layer is a pass over it.
+                use.ends_step = use.ends_step || (layout_.num_steps == 0 && uses.is_shared());
+            }
+        }
+        return found;
+    }
+
+    void check_fits(const Batch& batch, const KeyValueCache<B>& cache) const {
+        check<ShapeError>(std::ssize(batch.lengths) == cache.num_sequences(),
+                          "mor::Model::extend: ", batch.lengths.size(), " lengths for a cache of ",
+                          cache.num_sequences(), " sequences");
+        check<ShapeError>(cache.num_layers() == layout_.num_unrolled() &&
+                              cache.key_width() == config_.num_kv_heads * config_.head_dim,
+                          "mor::Model::extend: a cache of ", cache.num_layers(),
+                          " layers of width ", cache.key_width(), " for a model of ",
+                          layout_.num_unrolled(), " layers of width ",
+                          config_.num_kv_heads * config_.head_dim);
+    }
+
     RouterWeights make_router_weights() const {
         if constexpr (LearnedRouter<typename A::Router, B>) {
             return RouterWeights{config_, layout_.num_steps, options_.router};
@@ -181,6 +241,7 @@ private:
         if constexpr (LearnedRouter<typename A::Router, B>) {
             router_weights_.initialize(random, config_.initializer_range);
         }
+        injection_weights_.initialize(random, config_.initializer_range);
     }
 
     /// Checks the batch, moves it into the arena and embeds it.
@@ -227,7 +288,8 @@ private:
         embedding_.project(context, trace.normed, trace.logits);
     }
 
-    MatrixView<B> last_rows(Context<B>& context, const Batch& batch, ConstMatrixView<B> x) const {
+    /// The last row of every sequence that is continued.
+    IndexView<B> last_rows(Context<B>& context, const Batch& batch) const {
         std::vector<Index> last;
         Index end = 0;
         for (const Index length : batch.lengths) {
@@ -238,9 +300,7 @@ private:
         }
         const IndexView<B> rows = context.indices(std::ssize(last));
         from_host(rows, last);
-        const MatrixView<B> out = context.matrix(rows.size(), x.columns());
-        ops::gather_rows<B>(context, x, rows, out);
-        return out;
+        return rows;
     }
 
     B* backend_;
@@ -252,8 +312,10 @@ private:
     typename A::Cache cache_policy_;
     Rotary<B> rotary_;
     Embedding<B> embedding_;
-    std::vector<Block> blocks_;
+    std::vector<Block> blocks_;  // [physical layers]
+    std::vector<Index> use_of_;  // [unrolled layers]
     RouterWeights router_weights_;
+    InjectionWeights<A, B> injection_weights_;
     RmsNorm<B> norm_;
 };
 

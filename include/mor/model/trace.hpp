@@ -38,15 +38,19 @@ struct RouterState<R, B> {
 
 }  // namespace detail
 
+template <class A, Backend B>
+using InjectionWeights = typename A::Injection::template Weights<B>;
+
 /// Views into the context's arena: valid until the next pass with the same context.
 /// Reusing one Trace for many passes keeps its vectors' memory.
 template <class A, Backend B>
 struct Trace {
     struct Layer {
-        typename A::template Block<B>::Saved saved;
-        Rows<B> rows;        // that passed through the layer
-        bool ran = false;    // false if no row was left
-        MatrixView<B> keys;  // its own, if it computed any
+        typename BlockOf<A, B>::Saved saved;
+        Rows<B> rows;              // that passed through the layer
+        ConstIndexView<B> places;  // which rows of the recursion's input they are
+        bool ran = false;          // false if no row was left
+        MatrixView<B> keys;        // what it attended to, if it computed any of it
         MatrixView<B> values;
         KeyValueGradients<B> gradients;  // of its own keys and values, once backward needs them
     };
@@ -55,16 +59,21 @@ struct Trace {
         ConstIndexView<B> kept;    // candidates that took the step
         ConstIndexView<B> active;  // the same as rows of the recursion's input
         ConstVectorView<B> weight;
-        MatrixView<B> result;  // [kept, hidden] of the shared block
+        MatrixView<B> result;             // [kept, hidden] of the shared block
+        ConstMatrixView<B> entered = {};  // [kept, hidden] for the injection
+        typename InjectionWeights<A, B>::Saved injection = {};
+        bool ran_all = false;  // the block ran for all candidates, not only for the kept ones
     };
+
+    Layer& at(Index layer) { return layers[static_cast<std::size_t>(layer)]; }
 
     ConstTokenView<B> tokens;
     Rows<B> rows;
     std::vector<Layer> layers;  // [unrolled layers]
     std::vector<Step> steps;    // [recursion steps]
     typename detail::RouterState<typename A::Router, B>::Record router;
-    MatrixView<B> entered;  // hidden states entering the recursion, if the merge needs them
-    MatrixView<B> exited;   // and leaving its last step
+    MergeState<B> merge;
+    ConstMatrixView<B> entered;  // hidden states entering the recursion, if they are injected
     typename RmsNorm<B>::Saved norm;
     MatrixView<B> normed;  // [rows, hidden]
     MatrixView<B> logits;  // [rows, vocabulary], or [sequences, vocabulary] for last rows only

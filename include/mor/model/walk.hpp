@@ -5,12 +5,14 @@
 #pragma once
 
 #include <mor/cache/key_value_cache.hpp>
+#include <mor/model/key_value_sources.hpp>
+#include <mor/model/observer.hpp>
 #include <mor/model/trace.hpp>
 #include <mor/ops/gather_scatter.hpp>
+#include <mor/recursion/depth_control.hpp>
 
-#include <functional>
-#include <optional>
-#include <string_view>
+#include <algorithm>
+#include <concepts>
 #include <vector>
 
 namespace mor {
@@ -19,17 +21,10 @@ template <class A, class B>
     requires(detail::explain_architecture<A, B>()) && Architecture<A, B>
 class Model;
 
-/// Called with the hidden states [rows, hidden] after the "embedding", each unshared "layer" and
-/// each recursion "step"; index counts unrolled layers or steps.
-template <Backend B>
-using Observer =
-    std::function<void(std::string_view stage, Index index, ConstMatrixView<B> hidden)>;
-
-template <Backend B>
 struct ForwardOptions {
     Decision decision = Decision::look_ahead;
     Index training_step = 0;  // from 1 on for schedules that warm up; 0: not training
-    Observer<B> observer = {};
+    DepthControl depth = {};
 };
 
 namespace detail {
@@ -38,134 +33,203 @@ namespace detail {
 template <class R>
 inline constexpr bool uses_previous = requires { requires R::uses_previous; };
 
-/// Keys and values of a pass over whole sequences: they stay in the arena, beside their layer.
-template <class A, Backend B>
-struct TracedSource {
-    Trace<A, B>& trace;
-    Index layer;
-    Index key_layer;
-    const Rows<B>& queries;
-    const KeyRanges<B>& own_ranges;
-
-    bool owns() const { return layer == key_layer; }
-    void publish(Context<B>& /*context*/, MatrixView<B> keys, MatrixView<B> values) {
-        trace.layers[static_cast<std::size_t>(layer)].keys = keys;
-        trace.layers[static_cast<std::size_t>(layer)].values = values;
-    }
-    KeyValues<B> visible(Context<B>& context) {
-        const auto& owner = trace.layers[static_cast<std::size_t>(key_layer)];
-        return {owner.keys, owner.values,
-                owns() ? own_ranges : ops::visible_keys<B>(context, queries, owner.rows)};
-    }
-};
-
-/// Keys and values of a pass that continues sequences: they go into the cache.
+/// Where a pass keeps keys and values, and which of its outputs anyone will look at.
 template <Backend B>
-struct CachedSource {
-    KeyValueCache<B>& cache;
-    Index layer;
-    Index key_layer;
-    const Rows<B>& queries;
-
-    bool owns() const { return layer == key_layer; }
-    void publish(Context<B>& context, MatrixView<B> keys, MatrixView<B> values) {
-        cache.append(context, layer, queries, keys, values);
-    }
-    KeyValues<B> visible(Context<B>& context) { return cache.visible(context, key_layer, queries); }
+struct WalkOptions {
+    ForwardOptions forward = {};
+    KeyValueCache<B>* cache = nullptr;  // with a cache, nothing is kept for backward
+    ConstIndexView<B> wanted = {};      // rows whose output is needed; empty: all
 };
 
-template <class A, Backend B>
+template <class A, Backend B, ObserverPolicy<B> Observer>
 class Walk {
     using Router = typename A::Router;
     using Merge = typename Router::Merge;
+    using Injection = typename A::Injection;
 
 public:
-    /// With a cache the pass keeps nothing for backward; without one it keeps everything.
-    Walk(const Model<A, B>& model, Context<B>& context, const ForwardOptions<B>& options,
-         KeyValueCache<B>* cache, Trace<A, B>& trace)
-        : model_{model}, context_{context}, options_{options}, cache_{cache}, trace_{trace} {}
+    Walk(const Model<A, B>& model, Context<B>& context, const WalkOptions<B>& options,
+         Trace<A, B>& trace, Observer& observer)
+        : model_{model}, context_{context}, options_{options}, trace_{trace}, observer_{observer} {}
 
-    /// Changes x [rows, hidden] from embeddings to the final hidden states, in place.
-    void run(MatrixView<B> x) {
+    /// Turns x [rows, hidden] from embeddings into final hidden states, in place. Returns them, or
+    /// only the wanted ones, [wanted, hidden], if the others were never computed.
+    [[nodiscard]] MatrixView<B> run(MatrixView<B> x) {
         const Layout& layout = model_.layout();
         trace_.layers.resize(static_cast<std::size_t>(layout.num_unrolled()));
         trace_.steps.clear();
-        observe("embedding", 0, x);
-        if constexpr (keeps_every_token<Router>) {
-            run_unrouted(0, layout.num_unrolled(), x);
-        } else {
-            run_unrouted(0, layout.first_step_layer, x);
-            run_recursion(x);
-            run_unrouted(layout.end_of_recursion(), layout.num_unrolled(), x);
+        const IndexView<B> all = context_.indices(x.rows());
+        ops::number_rows<B>(context_, all);
+        trace_.merge = {.all = all};
+        notify(EmbeddingSeen<B>{x});
+        if constexpr (runs_unrolled<Router, Injection>) {
+            if (layout.num_steps == 0 || !options_.forward.depth.has_limit()) {
+                return run_unrolled(x);
+            }
         }
+        run_unrouted(0, layout.first_step_layer, x);
+        run_recursion(x);
+        run_unrouted(layout.end_of_recursion(), layout.num_unrolled(), x);
+        return x;
     }
 
 private:
-    void observe(std::string_view stage, Index index, ConstMatrixView<B> x) const {
-        if (options_.observer) {
-            options_.observer(stage, index, x);
+    template <class Seen>
+    void notify(const Seen& seen) {
+        if constexpr (std::invocable<Observer&, const Seen&>) {
+            observer_(seen);
         }
+    }
+
+    /// All layers for all rows; but once nothing computes keys any more, only for wanted rows.
+    MatrixView<B> run_unrolled(MatrixView<B> x) {
+        const Index end = model_.layout().num_unrolled();
+        if (!may_trim()) {
+            run_unrouted(0, end, x);
+            return x;
+        }
+        Index reading = end;
+        while (!key_use(reading - 1).computes()) {
+            --reading;
+        }
+        run_unrouted(0, reading, x);
+        const MatrixView<B> wanted = context_.matrix(options_.wanted.size(), x.columns());
+        ops::gather_rows<B>(context_, x, options_.wanted, wanted);
+        const Rows<B> rows = ops::select_rows<B>(context_, trace_.rows, options_.wanted);
+        for (Index layer = reading; layer < end; ++layer) {
+            run_layer(layer, wanted, rows, {}, options_.wanted);
+        }
+        return wanted;
     }
 
     void run_unrouted(Index first, Index last, MatrixView<B> x) {
-        const KeyRanges<B> ranges = own_ranges(trace_.rows);
+        const KeyRanges<B> ranges = first < last ? own_ranges(trace_.rows) : KeyRanges<B>{};
         for (Index layer = first; layer < last; ++layer) {
-            run_layer(layer, x, trace_.rows, ranges);
-            observe("layer", layer, x);
+            run_layer(layer, x, trace_.rows, ranges, trace_.merge.all);
         }
+    }
+
+    /// Whether outputs that nobody wants may be left out. Only without backward.
+    [[nodiscard]] bool may_trim() const {
+        return options_.cache != nullptr && options_.wanted.data() != nullptr;
+    }
+    [[nodiscard]] KeyUse key_use(Index layer) const {
+        return KeyUse::of(model_.cache_policy(), model_.layout(), layer);
     }
 
     KeyRanges<B> own_ranges(const Rows<B>& rows) {
-        return cache_ == nullptr ? ops::visible_keys(context_, rows, rows) : KeyRanges<B>{};
+        return options_.cache == nullptr ? ops::visible_keys(context_, rows, rows) : KeyRanges<B>{};
     }
 
-    void run_layer(Index layer, MatrixView<B> x, const Rows<B>& rows, const KeyRanges<B>& ranges) {
-        auto& record = trace_.layers[static_cast<std::size_t>(layer)];
-        const auto& block = model_.block_of(layer);
-        const Index key_layer = model_.cache_policy().key_layer(model_.layout(), layer);
+    void run_layer(Index layer, MatrixView<B> x, const Rows<B>& rows, const KeyRanges<B>& ranges,
+                   ConstIndexView<B> places) {
+        auto& record = trace_.at(layer);
         record = {};
         record.rows = rows;
+        record.places = places;
         record.ran = true;
-        if (cache_ != nullptr) {
+        const KeyUse use = key_use(layer);
+        if (options_.cache != nullptr) {
             const typename Arena<typename B::Space>::Scope scope{context_.arena()};
-            CachedSource<B> source{*cache_, layer, key_layer, rows};
-            block.forward(context_, x, rows.positions, model_.rotary(), source, record.saved);
+            run_block(layer, x, rows, CachedSource<B>{*options_.cache, use, rows}, record);
         } else {
-            TracedSource<A, B> source{trace_, layer, key_layer, rows, ranges};
-            block.forward(context_, x, rows.positions, model_.rotary(), source, record.saved);
+            run_block(layer, x, rows, TracedSource<A, B>{trace_, use, rows, ranges, places},
+                      record);
         }
+    }
+
+    template <KeyValueSource<B> Source>
+    void run_block(Index layer, MatrixView<B> x, const Rows<B>& rows, Source source,
+                   typename Trace<A, B>::Layer& record) {
+        const LayerInput<B> input{rows.positions, model_.rotary(), model_.use_of(layer)};
+        model_.block_of(layer).forward(context_, x, input, source, record.saved);
+        const ModelConfig& config = model_.config();
+        const Index key_bytes = 2 * rows.size() * config.num_kv_heads * config.head_dim *
+                                static_cast<Index>(sizeof(typename B::Element));
+        notify(LayerSeen<B>{layer, model_.layout().step_of(layer), rows, x, source.pairs,
+                            source.computes() ? key_bytes : 0});
     }
 
     void run_recursion(MatrixView<B> h) {
         const Layout& layout = model_.layout();
-        const IndexView<B> all = context_.indices(h.rows());
-        ops::number_rows<B>(context_, all);
-        if constexpr (Merge::keeps_input) {
+        if constexpr (!Injection::is_empty) {
             trace_.entered = copy_of(h);
         }
-        StepView<B> next{.rows = trace_.rows, .source = all};
+        Merge::template begin<B>(context_, h, trace_.merge);
+        StepView<B> next{.rows = trace_.rows, .source = trace_.merge.all};
         for (Index step = 0; step < layout.num_steps; ++step) {
+            if constexpr (reconsiders_every_token<Router>) {
+                next = {.rows = trace_.rows, .source = trace_.merge.all};
+            }
             next = run_step(step, h, next);
-            observe("step", step, h);
+            if (step + 1 < layout.num_steps) {
+                const Index last = layout.layer_at(step, layout.layers_per_step - 1);
+                run_unrouted(last + 1, last + 1 + layout.gap, h);
+            }
+            if (step == 0 && may_trim() && nothing_computes_keys_from(layout.layer_at(1, 0))) {
+                next = only_wanted(next);
+            }
         }
-        if constexpr (Merge::keeps_input) {
-            trace_.exited = copy_of(h);
-            ops::copy<B>(context_, trace_.entered, h);
-            ops::scatter_add_rows_weighted<B>(context_, trace_.exited, all,
-                                              trace_.steps.front().view.weight, h);
-            observe("step", layout.num_steps, h);
-        }
+        trace_.merge.weight = trace_.steps.front().view.weight;
+        Merge::template finish<B>(context_, h, trace_.merge);
+        notify(RecursionSeen<B>{h});
     }
 
     /// Runs one step on the candidates described by `view` (rows, source and previous are set) and
     /// returns the same description of the rows that took it.
     StepView<B> run_step(Index step, MatrixView<B> h, StepView<B> view) {
-        const Layout& layout = model_.layout();
+        describe(step, h, view);
+        const Index count = limit_depth(view, select(view));
+        const ConstIndexView<B> kept = view.kept.slice(0, count);
+        const Rows<B> rows = ops::select_rows<B>(context_, view.rows, kept);
+        const IndexView<B> active = context_.indices(count);
+        ops::compose_indices<B>(context_, view.source, kept, active);
+        auto& record = trace_.steps.emplace_back();
+        record.view = view;
+        record.kept = kept;
+        record.active = active;
+        record.weight = view.weight.slice(0, count);
+        record.ran_all =
+            shares_first_step<typename A::Cache> && step == 0 && count < view.num_candidates();
+
+        StepView<B> next{.rows = rows, .source = active};
+        MatrixView<B> result{};
+        if (record.ran_all) {
+            const MatrixView<B> x = copy_of(view.hidden);
+            inject(step, record, view.source, x);
+            run_shared_block(step, x, view.rows, view.source);
+            result = context_.matrix(count, h.columns());
+            ops::gather_rows<B>(context_, x, kept, result);
+        } else {
+            result = context_.matrix(count, h.columns());
+            ops::gather_rows<B>(context_, view.hidden, kept, result);
+            inject(step, record, active, result);
+            run_shared_block(step, result, rows, active);
+        }
+        if constexpr (uses_previous<Router>) {
+            const MatrixView<B> previous = context_.matrix(count, h.columns());
+            ops::gather_rows<B>(context_, view.hidden, kept, previous);
+            next.previous = previous;
+        }
+        record.result = result;
+        Merge::template step<B>(context_, h, trace_.merge, {active, record.weight}, result);
+        notify(StepSeen<B>{view, kept, active, record.weight, h});
+        return next;
+    }
+
+    /// Fills in what the router sees.
+    void describe(Index step, ConstMatrixView<B> h, StepView<B>& view) {
+        const Index num_steps = model_.layout().num_steps;
+        const ForwardOptions& forward = options_.forward;
         view.step = step;
-        view.num_steps = layout.num_steps;
-        view.capacity = model_.schedule().capacity(step, layout.num_steps, options_.training_step);
-        view.decision = options_.decision;
-        view.training_step = options_.training_step;
+        view.num_steps = num_steps;
+        view.capacity = model_.schedule().capacity(step, num_steps, forward.training_step);
+        view.decision = forward.decision;
+        view.training_step = forward.training_step;
+        view.forced_depth = forward.depth.forced_depth;
+        view.threshold_offset = forward.depth.threshold_offset;
+        view.is_last = step + 1 >= std::min(num_steps, forward.depth.max_depth) ||
+                       step + 1 == view.forced_depth;
         view.entered = trace_.rows;
         const Index candidates = view.source.size();
         const MatrixView<B> hidden = context_.matrix(candidates, h.columns());
@@ -173,43 +237,119 @@ private:
         view.hidden = hidden;
         view.kept = context_.indices(candidates);
         view.weight = context_.vector(candidates);
-
-        const Index count = select(view);
-        const ConstIndexView<B> kept = view.kept.slice(0, count);
-        const Rows<B> rows = ops::select_rows<B>(context_, view.rows, kept);
-        const IndexView<B> active = context_.indices(count);
-        ops::compose_indices<B>(context_, view.source, kept, active);
-        const MatrixView<B> result = context_.matrix(count, h.columns());
-        ops::gather_rows<B>(context_, hidden, kept, result);
-        StepView<B> next{.rows = rows, .source = active};
-        if constexpr (uses_previous<Router>) {
-            next.previous = copy_of(result);
-        }
-        run_shared_block(step, result, rows);
-        trace_.steps.push_back({view, kept, active, view.weight.slice(0, count), result});
-        Merge::template step<B>(context_, h, active, result, view.weight.slice(0, count));
-        return next;
     }
 
-    void run_shared_block(Index step, MatrixView<B> x, const Rows<B>& rows) {
+    Index select(const StepView<B>& view) {
+        if constexpr (keeps_every_token<Router>) {
+            ops::number_rows<B>(context_, view.kept);
+            return view.num_candidates();
+        } else if constexpr (LearnedRouter<Router, B>) {
+            return model_.router().select(context_, model_.router_weights(), view, trace_.router);
+        } else {
+            return model_.router().select(context_, view);
+        }
+    }
+
+    /// Of the `count` rows that the router kept, those that may still take this step. Compacts
+    /// view.kept and view.weight.
+    Index limit_depth(const StepView<B>& view, Index count) {
+        const DepthControl& depth = options_.forward.depth;
+        if (view.must_keep_all()) {
+            check<ConfigError>(count == view.num_candidates(), "mor: router ", Router::name,
+                               " kept ", count, " of ", view.num_candidates(), " rows in step ",
+                               view.step, ", but forced_depth is ", view.forced_depth);
+        }
+        const bool is_over = view.step >= depth.max_depth ||
+                             (depth.forced_depth > 0 && view.step >= depth.forced_depth);
+        if (is_over || depth.max_depths.empty()) {
+            return is_over ? 0 : count;
+        }
+        return limit_sequences(view, count);
+    }
+
+    Index limit_sequences(const StepView<B>& view, Index count) {
+        const std::vector<Index> kept = to_host(ConstIndexView<B>{view.kept.slice(0, count)});
+        const std::vector<Index> offsets = to_host(view.rows.offsets);
+        std::vector<Index> stays;  // which of the kept rows
+        std::vector<Index> remaining;
+        std::size_t sequence = 0;
+        for (std::size_t i = 0; i < kept.size(); ++i) {
+            while (kept[i] >= offsets[sequence + 1]) {
+                ++sequence;
+            }
+            if (view.step < options_.forward.depth.max_depths[sequence]) {
+                stays.push_back(static_cast<Index>(i));
+                remaining.push_back(kept[i]);
+            }
+        }
+        if (stays.size() == kept.size()) {
+            return count;
+        }
+        const Index left = std::ssize(stays);
+        from_host(view.kept.slice(0, left), remaining);
+        const IndexView<B> which = context_.indices(left);
+        const MatrixView<B> weight = context_.matrix(left, 1);
+        from_host(which, stays);
+        ops::gather_rows<B>(context_, {view.weight.data(), {count, 1}}, which, weight);
+        ops::copy<B>(context_, weight, {view.weight.data(), {left, 1}});
+        return left;
+    }
+
+    /// x [rows, hidden] are the hidden states of the recursion's rows `active`.
+    void inject(Index step, typename Trace<A, B>::Step& record, ConstIndexView<B> active,
+                MatrixView<B> x) {
+        if constexpr (!Injection::is_empty) {
+            const MatrixView<B> entered = context_.matrix(x.rows(), x.columns());
+            ops::gather_rows<B>(context_, trace_.entered, active, entered);
+            record.entered = entered;
+            model_.injection_weights().forward(context_, step, entered, x, record.injection);
+        }
+    }
+
+    void run_shared_block(Index step, MatrixView<B> x, const Rows<B>& rows,
+                          ConstIndexView<B> places) {
         const Layout& layout = model_.layout();
         const KeyRanges<B> ranges = own_ranges(rows);
         for (Index slot = 0; slot < layout.layers_per_step; ++slot) {
             const Index layer = layout.layer_at(step, slot);
             if (rows.size() > 0) {
-                run_layer(layer, x, rows, ranges);
+                run_layer(layer, x, rows, ranges, places);
             } else {
-                trace_.layers[static_cast<std::size_t>(layer)] = {};
+                trace_.at(layer) = {};
             }
         }
     }
 
-    Index select(const StepView<B>& view) {
-        if constexpr (LearnedRouter<Router, B>) {
-            return model_.router().select(context_, model_.router_weights(), view, trace_.router);
-        } else {
-            return model_.router().select(context_, view);
+    [[nodiscard]] bool nothing_computes_keys_from(Index first) const {
+        for (Index layer = first; layer < model_.layout().num_unrolled(); ++layer) {
+            if (key_use(layer).computes()) {
+                return false;
+            }
         }
+        return true;
+    }
+
+    /// Of the rows that took a step, those whose output is wanted.
+    StepView<B> only_wanted(const StepView<B>& taken) {
+        const std::vector<Index> source = to_host(taken.source);
+        const std::vector<Index> wanted = to_host(options_.wanted);
+        std::vector<Index> positions;
+        for (std::size_t i = 0; i < source.size(); ++i) {
+            if (std::binary_search(wanted.begin(), wanted.end(), source[i])) {
+                positions.push_back(static_cast<Index>(i));
+            }
+        }
+        const IndexView<B> kept = context_.indices(std::ssize(positions));
+        from_host(kept, positions);
+        const IndexView<B> active = context_.indices(kept.size());
+        ops::compose_indices<B>(context_, taken.source, kept, active);
+        StepView<B> next{.rows = ops::select_rows<B>(context_, taken.rows, kept), .source = active};
+        if constexpr (uses_previous<Router>) {
+            const MatrixView<B> previous = context_.matrix(kept.size(), taken.previous.columns());
+            ops::gather_rows<B>(context_, taken.previous, kept, previous);
+            next.previous = previous;
+        }
+        return next;
     }
 
     MatrixView<B> copy_of(ConstMatrixView<B> x) {
@@ -220,9 +360,9 @@ private:
 
     const Model<A, B>& model_;
     Context<B>& context_;
-    const ForwardOptions<B>& options_;
-    KeyValueCache<B>* cache_;
+    const WalkOptions<B>& options_;
     Trace<A, B>& trace_;
+    Observer& observer_;
 };
 
 }  // namespace detail

@@ -22,7 +22,10 @@ struct StepView {
     Index num_steps = 0;
     double capacity = 1;  // the schedule's fraction of each sequence's original rows, in (0, 1]
     Decision decision = Decision::look_ahead;
-    Index training_step = 0;  // from 1 on; 0: not training
+    Index training_step = 0;      // from 1 on; 0: not training
+    bool is_last = false;         // no row will take another step after this one
+    Index forced_depth = 0;       // if positive, a router must keep all candidates of earlier steps
+    double threshold_offset = 0;  // added to the bound of a causal rule, in logits
 
     Rows<B> rows = {};               // of the candidates: their sequences and original positions
     Rows<B> entered = {};            // of all rows that entered the recursion
@@ -37,6 +40,7 @@ struct StepView {
     VectorView<B> weight = {};  // room for [candidates]
 
     [[nodiscard]] Index num_candidates() const { return hidden.rows(); }
+    [[nodiscard]] bool must_keep_all() const { return step < forced_depth; }
 };
 
 /// One named part of the training objective: coefficient * value is added to the loss.

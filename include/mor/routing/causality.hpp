@@ -66,11 +66,13 @@ public:
     void predict(Context<B>& /*context*/, const Weights<B>& /*weights*/,
                  ConstMatrixView<B> /*hidden*/, Record<B>& /*record*/) const {}
 
-    /// The causal rule: rows whose score is above the threshold. scores [candidates, 1].
+    /// The causal rule: rows whose score is above the threshold. scores [candidates, 1]; `offset`
+    /// moves the threshold, in logits.
     template <Backend B>
     [[nodiscard]] Index decide(Context<B>& context, ConstMatrixView<B> scores,
-                               const Record<B>& /*record*/, IndexView<B> kept) const {
-        return ops::select_greater<B>(context, scores.flat(), bound_, kept);
+                               const Record<B>& /*record*/, double offset,
+                               IndexView<B> kept) const {
+        return ops::select_greater<B>(context, scores.flat(), bound_ + offset, kept);
     }
 
     template <Backend B>
@@ -151,8 +153,8 @@ public:
 
     template <Backend B>
     [[nodiscard]] Index decide(Context<B>& context, ConstMatrixView<B> /*scores*/,
-                               const Record<B>& record, IndexView<B> kept) const {
-        return ops::select_greater<B>(context, record.predictions.flat(), bound_, kept);
+                               const Record<B>& record, double offset, IndexView<B> kept) const {
+        return ops::select_greater<B>(context, record.predictions.flat(), bound_ + offset, kept);
     }
 
     template <Backend B>

@@ -21,12 +21,8 @@ concept HasRouterOptions =
     requires { typename R::Options; } && std::default_initializable<typename R::Options> &&
     std::constructible_from<R, const typename R::Options&>;
 
-template <class R>
-concept HasMerge = requires {
-    typename R::Merge;
-    { R::Merge::uses_weights } -> std::convertible_to<bool>;
-    { R::Merge::keeps_input } -> std::convertible_to<bool>;
-};
+template <class R, class B>
+concept HasMerge = requires { typename R::Merge; } && MergePolicy<typename R::Merge, B>;
 
 /// `Index select(Context<B>&, const StepView<B>&) const`: writes the kept candidates, ascending,
 /// and returns how many.
@@ -78,9 +74,14 @@ concept LearnedRouter = HasLearnedSelect<R, B> && HasRouterBackward<R, B>;
 template <class R>
 inline constexpr bool keeps_every_token = requires { requires R::keeps_every_token; };
 
+/// True for routers whose every step chooses among all rows, not only among those that took the
+/// step before.
+template <class R>
+inline constexpr bool reconsiders_every_token = requires { requires R::reconsiders_every_token; };
+
 /// Decides, before each recursion step, which candidates take it.
 template <class R, class B>
-concept RouterPolicy = HasRouterOptions<R> && HasMerge<R> && requires {
+concept RouterPolicy = HasRouterOptions<R> && HasMerge<R, B> && requires {
     { R::name } -> std::convertible_to<std::string_view>;
 } && (keeps_every_token<R> || HasSelect<R, B> || LearnedRouter<R, B>);
 

@@ -22,13 +22,27 @@
 
 namespace mor {
 
+/// Who may be chosen: the tokens that took the step before (paper: hierarchical filtering) ...
+struct Hierarchical {
+    static constexpr std::string_view suffix = "";
+    static constexpr bool reconsiders_every_token = false;
+};
+/// ... or every token, in each step anew, as in Mixture-of-Depths (Raposo et al. 2024).
+struct Independent {
+    static constexpr std::string_view suffix = ".independent";
+    static constexpr bool reconsiders_every_token = true;
+};
+
 /// `Network` scores the tokens; `Causality` stands in for top-k at inference.
-template <class Network = LinearNetwork, class Causality = AuxiliaryLoss>
+template <class Network = LinearNetwork, class Causality = AuxiliaryLoss,
+          class Candidates = Hierarchical>
 class ExpertChoiceRouter {
     static constexpr std::string_view base = "expert_choice";
 
 public:
-    static constexpr std::string_view name = Joined<base, Network::suffix, Causality::suffix>::text;
+    static constexpr std::string_view name =
+        Joined<base, Network::suffix, Causality::suffix, Candidates::suffix>::text;
+    static constexpr bool reconsiders_every_token = Candidates::reconsiders_every_token;
     using Merge = GateEachStep;
 
     struct Options {
@@ -169,8 +183,13 @@ private:
     template <Backend B>
     [[nodiscard]] Index choose(Context<B>& context, const typename Record<B>::Step& own,
                                const StepView<B>& step) const {
+        if (step.must_keep_all()) {
+            ops::number_rows<B>(context, step.kept);
+            return step.num_candidates();
+        }
         if (step.decision == Decision::causal && step.capacity < 1.0) {
-            return causality_.template decide<B>(context, own.scores, own.causality, step.kept);
+            return causality_.template decide<B>(context, own.scores, own.causality,
+                                                 step.threshold_offset, step.kept);
         }
         const IndexView<B> counts = context.indices(step.entered.num_sequences());
         ops::capacity_counts<B>(context, step.entered.offsets, step.capacity, counts);

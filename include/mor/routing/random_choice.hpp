@@ -58,6 +58,10 @@ private:
     template <Backend B>
     [[nodiscard]] static Index choose(Context<B>& context, ConstVectorView<B> priority,
                                       const StepView<B>& step) {
+        if (step.must_keep_all()) {
+            ops::number_rows<B>(context, step.kept);
+            return step.num_candidates();
+        }
         if (step.decision == Decision::causal && step.capacity < 1.0) {
             return ops::select_greater<B>(context, priority, 1.0 - step.capacity, step.kept);
         }

@@ -14,6 +14,7 @@
 #include <mor/routing/network.hpp>
 #include <mor/routing/scores.hpp>
 
+#include <algorithm>
 #include <string_view>
 #include <tuple>
 
@@ -102,6 +103,9 @@ public:
             ops::gate<B>(context, options_.gate, record.scores, options_.alpha, record.gate);
             if (is_warming_up(step)) {
                 ops::fill_indices<B>(context, step.num_steps - 1, record.best);
+            } else if (step.forced_depth > 0) {
+                const Index last = std::min(step.forced_depth, step.num_steps) - 1;
+                ops::fill_indices<B>(context, last, record.best);
             } else {
                 ops::best_column<B>(context, record.gate, weights.balancing.bias(), record.best);
             }

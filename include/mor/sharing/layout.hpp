@@ -12,14 +12,15 @@
 
 namespace mor {
 
-/// The unrolled stack: layers before the recursion, num_steps passes over a shared block of
-/// layers_per_step layers, layers after it.
+/// The unrolled stack: layers before the recursion, num_steps passes over a block of
+/// layers_per_step layers, layers after it. Between two passes `gap` layers may run for every row.
 struct Layout {
     std::vector<Index> physical =
         {};                      // [unrolled layers] whose weights each uses, numbered by first use
     Index first_step_layer = 0;  // unrolled layers before the recursion
     Index num_steps = 0;         // recursion steps; 0: nothing to route
     Index layers_per_step = 0;
+    Index gap = 0;  // unrouted layers between a step and the next
 
     [[nodiscard]] Index num_unrolled() const { return static_cast<Index>(physical.size()); }
     [[nodiscard]] Index num_physical() const {
@@ -31,16 +32,19 @@ struct Layout {
     }
     /// The unrolled layer of a step's slot.
     [[nodiscard]] Index layer_at(Index step, Index slot) const {
-        return first_step_layer + step * layers_per_step + slot;
+        return first_step_layer + step * (layers_per_step + gap) + slot;
     }
     [[nodiscard]] Index end_of_recursion() const {
-        return first_step_layer + num_steps * layers_per_step;
+        return num_steps == 0 ? first_step_layer : layer_at(num_steps - 1, 0) + layers_per_step;
     }
-    /// The recursion step of an unrolled layer, or -1 before and after the recursion.
+    /// The recursion step of an unrolled layer, or -1 if it belongs to none.
     [[nodiscard]] Index step_of(Index layer) const {
-        return layer < first_step_layer || layer >= end_of_recursion()
-                   ? -1
-                   : (layer - first_step_layer) / layers_per_step;
+        if (layer < first_step_layer || layer >= end_of_recursion()) {
+            return -1;
+        }
+        const Index offset = layer - first_step_layer;
+        return offset % (layers_per_step + gap) < layers_per_step ? offset / (layers_per_step + gap)
+                                                                  : -1;
     }
 };
 

@@ -23,7 +23,9 @@ using Cpu = mor::Cpu<float>;
 
 template <class A, mor::Backend B>
 mor::Model<A, B> make_model(B& backend) {
-    return mor::Model<A, B>{backend, small_config<A>(), small_options<A>(), 3};
+    mor::Model<A, B> model{backend, small_config<A>(), small_options<A>(), 3};
+    fill_zero_parameters(model);
+    return model;
 }
 
 /// Counts, over changes of single tokens, the logits of other rows that change: of earlier rows of
@@ -63,8 +65,8 @@ Changes changes_after_replacement(Decision decision) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("a later token never changes an earlier logit, not by one bit", A,
-                   MOR_ALL_ARCHITECTURES, MOR_SHARED_CACHE_ARCHITECTURES,
-                   MOR_ROUTER_ARCHITECTURES) {
+                   MOR_ALL_ARCHITECTURES, MOR_SHARED_CACHE_ARCHITECTURES, MOR_HYBRID_ARCHITECTURES,
+                   MOR_ROUTER_ARCHITECTURES, MOR_RELAXED_ARCHITECTURES, MOR_HALTING_ARCHITECTURES) {
     const Changes changes = changes_after_replacement<A>(Decision::causal);
     CHECK(changes.earlier == 0);
     CHECK(changes.elsewhere == 0);

@@ -256,12 +256,31 @@ TEST_CASE_TEMPLATE("the arena does not grow from token to token", A, mor::Recurs
     mor::Context<Cpu> context{cpu};
     mor::Trace<A, Cpu> trace;
     const Sequences prompt = random_sequences({20, 10}, 29, 5);
-    model.extend(context, prompt.batch(), cache, trace, mor::Logits::last_rows);
+    model.extend(context, prompt.batch(), cache, trace, {.logits = mor::Logits::last_rows});
     const Sequences next = random_sequences({1, 1}, 29, 6);
-    model.extend(context, next.batch(), cache, trace, mor::Logits::last_rows);
+    model.extend(context, next.batch(), cache, trace, {.logits = mor::Logits::last_rows});
     const Index allocations = context.arena().allocations();
     for (Index token = 0; token < 40; ++token) {
-        model.extend(context, next.batch(), cache, trace, mor::Logits::last_rows);
+        model.extend(context, next.batch(), cache, trace, {.logits = mor::Logits::last_rows});
     }
     CHECK(context.arena().allocations() == allocations);
+}
+
+TEST_CASE_TEMPLATE("prefill leaves out what only serves rows that nobody looks at", A,
+                   mor::Recursive<mor::Cycle, mor::RecursiveSharingCache>,
+                   mor::MoRExpert<mor::Cycle, mor::RecursiveSharingCache>) {
+    Cpu cpu{{.threads = 1}};
+    const auto model = make_model<A>(cpu);
+    const Sequences prompt = random_sequences({60}, 29, 5);
+    const auto blocks = [&](mor::Logits which) {
+        mor::Context<Cpu> context{cpu};
+        mor::Trace<A, Cpu> trace;
+        auto cache = model.make_cache(1);
+        Index rows = 0;
+        model.extend(context, prompt.batch(), cache, trace, {.logits = which},
+                     [&rows](const mor::LayerSeen<Cpu>& seen) { rows += seen.rows.size(); });
+        return rows;
+    };
+    CHECK(blocks(mor::Logits::last_rows) <= 60 * 2 + 4);  // both layers once, and the last row
+    CHECK(blocks(mor::Logits::all_rows) > 60 * 2 + 4);
 }

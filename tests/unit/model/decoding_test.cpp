@@ -24,7 +24,9 @@ template <class A>
 mor::Model<A, Cpu> make_model(Cpu& cpu, bool tied) {
     mor::ModelConfig config = small_config<A>();
     config.tie_embeddings = tied;
-    return mor::Model<A, Cpu>{cpu, config, small_options<A>(), 3};
+    mor::Model<A, Cpu> model{cpu, config, small_options<A>(), 3};
+    fill_zero_parameters(model);
+    return model;
 }
 
 /// One token a call; the second sequence begins later and the third pauses.
@@ -78,8 +80,8 @@ void check_decoding(const mor::Model<A, Cpu>& model, const Sequences& sequences,
 }  // namespace
 
 TEST_CASE_TEMPLATE("decoding equals the full pass, token by token and in chunks", A,
-                   MOR_ALL_ARCHITECTURES, MOR_SHARED_CACHE_ARCHITECTURES,
-                   MOR_ROUTER_ARCHITECTURES) {
+                   MOR_ALL_ARCHITECTURES, MOR_SHARED_CACHE_ARCHITECTURES, MOR_HYBRID_ARCHITECTURES,
+                   MOR_ROUTER_ARCHITECTURES, MOR_RELAXED_ARCHITECTURES, MOR_HALTING_ARCHITECTURES) {
     Cpu cpu{{.threads = 2}};
     for (const bool tied : {true, false}) {
         const auto model = make_model<A>(cpu, tied);
@@ -102,7 +104,7 @@ TEST_CASE_TEMPLATE("the routed decoding tests see tokens of different depths", A
 
 TEST_CASE_TEMPLATE("logits of the last rows alone are rows of all logits", A,
                    mor::Recursive<mor::Cycle>, mor::MoRExpert<mor::MiddleCycle>,
-                   mor::MoRToken<mor::MiddleCycle>) {
+                   mor::MoRToken<mor::MiddleCycle>, MOR_LAST_ROWS_ARCHITECTURES) {
     Cpu cpu{{.threads = 1}};
     const auto model = make_model<A>(cpu, true);
     const Index vocabulary = model.config().vocab_size;
@@ -111,7 +113,7 @@ TEST_CASE_TEMPLATE("logits of the last rows alone are rows of all logits", A,
     auto cache = model.make_cache(3);
     mor::Context<Cpu> context{cpu};
     mor::Trace<A, Cpu> trace;
-    model.extend(context, sequences.batch(), cache, trace, mor::Logits::last_rows);
+    model.extend(context, sequences.batch(), cache, trace, {.logits = mor::Logits::last_rows});
     auto expected = rows_of(full.logits, vocabulary, 4, 1);
     const auto last = rows_of(full.logits, vocabulary, 13, 1);
     expected.insert(expected.end(), last.begin(), last.end());

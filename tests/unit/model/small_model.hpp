@@ -3,9 +3,16 @@
 // Small models and ragged batches for the tests of whole passes.
 #pragma once
 
+#include <mor/cache/hybrid.hpp>
+#include <mor/layers/relaxation/adaption_prompt.hpp>
+#include <mor/layers/relaxation/low_rank.hpp>
+#include <mor/layers/relaxation/recursion_encoding.hpp>
+#include <mor/layers/relaxation/unshared_norms.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>
+#include <mor/routing/halting.hpp>
 #include <mor/routing/random_choice.hpp>
+#include <mor/sharing/alternating.hpp>
 #include <mor/testing/random_fill.hpp>
 
 #include <algorithm>
@@ -13,6 +20,8 @@
 #include <cstddef>
 #include <functional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 /// Every sharing with every router that goes with it.
@@ -36,6 +45,27 @@
         mor::MoRExpert<mor::MiddleCycle, mor::RecursiveSharingCache>,    \
         mor::MoRToken<mor::MiddleCycle, mor::RecursiveSharingCache>
 
+/// Later steps replace those of their own rows.
+#define MOR_HYBRID_ARCHITECTURES                        \
+    mor::MoRExpert<mor::MiddleCycle, mor::HybridCache>, \
+        mor::MoRToken<mor::MiddleCycle, mor::HybridCache>
+
+/// Once the first step is over, rows whose output nobody wants need not go on.
+#define MOR_LAST_ROWS_ARCHITECTURES                                \
+    mor::Recursive<mor::Cycle, mor::RecursiveSharingCache>,        \
+        mor::Recursive<mor::Sequence, mor::RecursiveSharingCache>, \
+        mor::MoRExpert<mor::Cycle, mor::RecursiveSharingCache>,    \
+        mor::MoRToken<mor::Cycle, mor::RecursiveSharingCache>, mor::test::ExpertStepEmbedding
+
+/// Every relaxation, every injection, and candidates that are chosen anew.
+#define MOR_RELAXED_ARCHITECTURES                                                                  \
+    mor::test::ExpertUnsharedNorms, mor::test::SequenceLowRank, mor::test::TokenRecursionEncoding, \
+        mor::test::ExpertPrompt, mor::test::CycleInputInjection, mor::test::ExpertStepEmbedding,   \
+        mor::test::IndependentSteps
+
+/// Tokens leave when a gate says so.
+#define MOR_HALTING_ARCHITECTURES mor::test::CyclePonder, mor::test::MiddleExitGate
+
 namespace mor::test {
 
 /// Middle-Cycle with any router.
@@ -49,6 +79,37 @@ using ExpertAuxiliary = RoutedBy<ExpertChoiceRouter<LinearNetwork, AuxiliaryRout
 using TokenMlp = RoutedBy<TokenChoiceRouter<MlpNetwork>>;
 using TokenLossFree = RoutedBy<TokenChoiceRouter<LinearNetwork, LossFreeBalancing>>;
 using RandomRouted = RoutedBy<RandomChoice>;
+
+struct ExpertUnsharedNorms : MoRExpert<> {
+    using Relaxation = UnsharedNorms;
+};
+struct SequenceLowRank : Recursive<Sequence> {
+    using Relaxation = LowRank;
+};
+struct TokenRecursionEncoding : MoRToken<> {
+    using Relaxation = RecursionEncoding;
+};
+struct ExpertPrompt : MoRExpert<Cycle> {
+    using Relaxation = AdaptionPrompt;
+};
+struct CycleInputInjection : Recursive<Cycle> {
+    using Injection = InputInjection;
+};
+struct ExpertStepEmbedding : MoRExpert<Cycle, RecursiveSharingCache> {
+    using Injection = StepEmbedding;
+};
+
+struct IndependentSteps : DefaultArchitecture {
+    using Sharing = Alternating;
+    using Router = ExpertChoiceRouter<LinearNetwork, AuxiliaryLoss, Independent>;
+};
+struct CyclePonder : DefaultArchitecture {
+    using Sharing = Cycle;
+    using Router = AdaptiveComputationTime;
+};
+struct MiddleExitGate : DefaultArchitecture {
+    using Router = ExitGate;
+};
 
 /// Packed sequences with the storage that a Batch only looks at.
 struct Sequences {
@@ -102,6 +163,12 @@ template <class A>
     if constexpr (requires { options.router.causality; }) {
         options.router.alpha = 0.7;
         options.router.causality.coefficient = 0.3;
+        if constexpr (shares_first_step<typename A::Cache>) {
+            options.schedule.capacities = {0.8, 0.6, 0.4};  // rows that only give keys and values
+        }
+    }
+    if constexpr (requires { options.router.rule; }) {
+        options.router.rule.coefficient = 0.2;
     }
     if constexpr (requires { options.router.balancing; }) {
         options.router.alpha = 1.3;
@@ -111,6 +178,19 @@ template <class A>
         options.router.balancing.coefficient = 0.2;
     }
     return options;
+}
+
+/// Gives parameters that begin as zeros, so that they do nothing, random values.
+template <class A, Backend B>
+void fill_zero_parameters(Model<A, B>& model) {
+    Random random{17};
+    model.visit_parameters([&random](Parameter<B>& parameter) {
+        const auto values = to_host(std::as_const(parameter).value());
+        if (parameter.group() != OptimizerGroup::none &&
+            std::all_of(values.begin(), values.end(), [](auto value) { return value == 0; })) {
+            parameter.fill_normal(random, 0.3);
+        }
+    });
 }
 
 /// What a pass computed, in host memory.

@@ -307,6 +307,8 @@ struct MergeCase {
     mor::MatrixView<B> y = context.matrix(2, 2);
     mor::VectorView<B> weight = context.vector(2);
     mor::MatrixView<B> dy = context.matrix(2, 2);
+    mor::MergeState<B> state = {};
+    mor::MergeStep<B> step{active, weight};
 
     MergeCase() {
         mor::from_host(h, {1, 2, 3, 4, 5, 6});
@@ -322,40 +324,60 @@ using Values = std::vector<double>;
 TEST_CASE("Replace puts the results in place of the kept rows") {
     using B = MergeCase::B;
     MergeCase merge;
-    mor::Replace::step<B>(merge.context, merge.h, merge.active, merge.y, merge.weight);
+    mor::Replace::step<B>(merge.context, merge.h, merge.state, merge.step, merge.y);
     CHECK(mor::to_host(merge.h) == Values{10, 20, 3, 4, 30, 40});
-    mor::Replace::result_gradient<B>(merge.context, merge.h, merge.active, merge.weight, merge.dy);
+    mor::Replace::result_gradient<B>(merge.context, merge.h, merge.state, merge.step, merge.dy);
     CHECK(mor::to_host(merge.dy) == Values{10, 20, 30, 40});
     mor::from_host(merge.dy, {7, 7, 8, 8});
-    mor::Replace::input_gradient<B>(merge.context, merge.dy, merge.active, merge.h);
+    mor::Replace::input_gradient<B>(merge.context, merge.dy, merge.step, merge.h);
     CHECK(mor::to_host(merge.h) == Values{7, 7, 3, 4, 8, 8});
 }
 
 TEST_CASE("GateEachStep adds the weighted results to the kept rows") {
     using B = MergeCase::B;
     MergeCase merge;
-    mor::GateEachStep::step<B>(merge.context, merge.h, merge.active, merge.y, merge.weight);
+    mor::GateEachStep::step<B>(merge.context, merge.h, merge.state, merge.step, merge.y);
     CHECK(mor::to_host(merge.h) == Values{21, 42, 3, 4, 95, 126});
-    mor::GateEachStep::result_gradient<B>(merge.context, merge.h, merge.active, merge.weight,
+    mor::GateEachStep::result_gradient<B>(merge.context, merge.h, merge.state, merge.step,
                                           merge.dy);
     CHECK(mor::to_host(merge.dy) == Values{42, 84, 285, 378});
     mor::from_host(merge.dy, {7, 7, 8, 8});
-    mor::GateEachStep::input_gradient<B>(merge.context, merge.dy, merge.active, merge.h);
+    mor::GateEachStep::input_gradient<B>(merge.context, merge.dy, merge.step, merge.h);
     CHECK(mor::to_host(merge.h) == Values{28, 49, 3, 4, 103, 134});
+}
+
+TEST_CASE("WeightedMean puts the results in place and returns their weighted sum") {
+    using B = MergeCase::B;
+    MergeCase merge;
+    mor::WeightedMean::begin<B>(merge.context, merge.h, merge.state);
+    mor::WeightedMean::step<B>(merge.context, merge.h, merge.state, merge.step, merge.y);
+    CHECK(mor::to_host(merge.h) == Values{10, 20, 3, 4, 30, 40});
+    mor::from_host(merge.weight, {-1, 1});
+    mor::WeightedMean::step<B>(merge.context, merge.h, merge.state, merge.step, merge.y);
+    mor::WeightedMean::finish<B>(merge.context, merge.h, merge.state);
+    CHECK(mor::to_host(merge.h) == Values{10, 20, 0, 0, 120, 160});
+
+    mor::WeightedMean::finish_backward<B>(merge.context, merge.h, merge.state);
+    CHECK(mor::to_host(merge.h) == Values{0, 0, 0, 0, 0, 0});
+    mor::from_host(merge.h, {1, 1, 1, 1, 1, 1});  // of later steps
+    mor::WeightedMean::result_gradient<B>(merge.context, merge.h, merge.state, merge.step,
+                                          merge.dy);
+    CHECK(mor::to_host(merge.dy) == Values{-9, -19, 121, 161});
+    const auto dweight = mor::WeightedMean::weight_gradient<B>(merge.context, merge.h, merge.state,
+                                                               merge.step, merge.y);
+    CHECK(mor::to_host(dweight) == Values{500, 10000});
 }
 
 TEST_CASE("GateAtExit replaces in each step and adds the recursion's input at the end") {
     Routed<Token, mor::Reference<double>> routed{3};
     const Sequences sequences = random_sequences({7, 4}, 29);
     std::vector<Values> stages;
-    mor::ForwardOptions<mor::Reference<double>> options;
-    options.observer = [&](std::string_view stage, Index,
-                           mor::ConstMatrixView<mor::Reference<double>> hidden) {
-        if (stage == "step" || stage == "embedding") {
-            stages.push_back(mor::to_host(hidden));
+    const auto observer = [&]<class Seen>(const Seen& seen) {
+        if constexpr (!std::same_as<Seen, mor::LayerSeen<mor::Reference<double>>>) {
+            stages.push_back(mor::to_host(seen.hidden));
         }
     };
-    routed.model.forward(routed.context, sequences.batch(), options, routed.trace);
+    routed.model.forward(routed.context, sequences.batch(), {}, routed.trace, observer);
     REQUIRE(stages.size() == 5);  // embedding, three steps, the exit
     const Values& entered = stages[0];
     const Values& exited = stages[3];

@@ -19,6 +19,7 @@
 #include <mor/backends/cpu/select.hpp>
 #include <mor/backends/cpu/swiglu.hpp>
 #include <mor/backends/host/copy.hpp>
+#include <mor/backends/host/halting.hpp>
 #include <mor/backends/host/rows.hpp>
 #include <mor/backends/host/scale.hpp>
 #include <mor/backends/host/select.hpp>

@@ -22,6 +22,33 @@ struct Kernel<op::Scale, B> {
 };
 
 template <HostBackend B>
+struct Kernel<op::ScaleColumns, B> {
+    static void run(Context<B>& /*context*/, ConstMatrixView<B> x, ConstVectorView<B> factor,
+                    MatrixView<B> y, Write write) {
+        using T = typename B::Element;
+        for (Index i = 0; i < x.rows(); ++i) {
+            for (Index j = 0; j < x.columns(); ++j) {
+                const T old = write == Write::accumulate ? y(i, j) : T{0};
+                y(i, j) = old + factor[j] * x(i, j);
+            }
+        }
+    }
+};
+
+template <HostBackend B>
+struct Kernel<op::ScaleColumnsBackward, B> {
+    static void run(Context<B>& /*context*/, ConstMatrixView<B> x, ConstVectorView<B> factor,
+                    ConstMatrixView<B> dy, MatrixView<B> dx, VectorView<B> dfactor) {
+        for (Index i = 0; i < x.rows(); ++i) {
+            for (Index j = 0; j < x.columns(); ++j) {
+                dfactor[j] += dy(i, j) * x(i, j);
+                dx(i, j) = factor[j] * dy(i, j);
+            }
+        }
+    }
+};
+
+template <HostBackend B>
 struct Kernel<op::Fill, B> {
     static void run(Context<B>& /*context*/, double value, VectorView<B> out) {
         std::fill_n(out.data(), out.size(), static_cast<typename B::Element>(value));

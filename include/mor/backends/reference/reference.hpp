@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mor/backends/host/copy.hpp>
+#include <mor/backends/host/halting.hpp>
 #include <mor/backends/host/rows.hpp>
 #include <mor/backends/host/scale.hpp>
 #include <mor/backends/host/select.hpp>

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Halting: rows leave the recursion one by one, and the weights of the steps that a row took add
+// up to 1.
+#pragma once
+
+#include <mor/core/backend.hpp>
+#include <mor/ops/shape_check.hpp>
+
+namespace mor {
+
+/// What share of a row a step of probability p takes.
+enum class HaltingRule {
+    accumulate,  // p itself (Graves 2016, "Adaptive Computation Time", equations 7 to 9)
+    survive      // p of what is left: the distribution of the first success
+};
+
+/// A row is over when its shares reach `threshold`, and in any case in the last step; its last
+/// share is what is left.
+struct Halting {
+    HaltingRule rule = HaltingRule::accumulate;
+    double threshold = 1;
+    bool is_last = false;
+};
+
+namespace op {
+struct SelectUnspent {};
+struct Halt {};
+struct HaltBackward {};
+struct PonderCost {};
+struct ShareEntropy {};
+}  // namespace op
+
+namespace ops {
+
+/// Writes the candidates whose row is not over, ascending, and returns how many. spent [rows] is
+/// the sum of a row's shares, exactly 1 if it is over; source [candidates] rows; kept
+/// [candidates].
+template <Backend B>
+[[nodiscard]] Index select_unspent(Context<B>& context, ConstVectorView<B> spent,
+                                   ConstIndexView<B> source, IndexView<B> kept) {
+    expect_extents("select_unspent", "kept", kept, source.extents());
+    return Kernel<op::SelectUnspent, B>::run(context, spent, source, kept);
+}
+
+/// One step of the rows `active` [n]: writes their shares and what they had spent before, both
+/// [n], and adds the shares to spent [rows]. probability [n] in (0, 1).
+template <Backend B>
+void halt(Context<B>& context, const Halting& halting, ConstVectorView<B> probability,
+          ConstIndexView<B> active, VectorView<B> spent, VectorView<B> before,
+          VectorView<B> share) {
+    expect_extents("halt", "active", active, probability.extents());
+    expect_extents("halt", "before", before, probability.extents());
+    expect_extents("halt", "share", share, probability.extents());
+    Kernel<op::Halt, B>::run(context, halting, probability, active, spent, before, share);
+}
+
+/// Writes the gradient of probability [n] from that of the shares. Steps come last first; carry
+/// [rows] passes on what later shares of a row owe to this one, and begins as zero.
+template <Backend B>
+void halt_backward(Context<B>& context, const Halting& halting, ConstVectorView<B> probability,
+                   ConstIndexView<B> active, ConstVectorView<B> before, ConstVectorView<B> dshare,
+                   VectorView<B> carry, VectorView<B> dprobability) {
+    expect_extents("halt_backward", "dshare", dshare, probability.extents());
+    expect_extents("halt_backward", "dprobability", dprobability, probability.extents());
+    Kernel<op::HaltBackward, B>::run(context, halting, probability, active, before, dshare, carry,
+                                     dprobability);
+}
+
+/// Returns the sum of 1 and, for rows that end in this step, their last share; adds scale times its
+/// gradient to dshare [n]. Over all steps that is the ponder cost of Graves 2016, equation 13.
+template <Backend B>
+double ponder_cost(Context<B>& context, const Halting& halting, ConstVectorView<B> probability,
+                   ConstVectorView<B> before, double scale, VectorView<B> dshare) {
+    expect_extents("ponder_cost", "dshare", dshare, probability.extents());
+    return Kernel<op::PonderCost, B>::run(context, halting, probability, before, scale, dshare);
+}
+
+/// Returns the sum of share * log(share), the negative entropy; adds scale times its gradient to
+/// dshare [n].
+template <Backend B>
+double share_entropy(Context<B>& context, ConstVectorView<B> share, double scale,
+                     VectorView<B> dshare) {
+    expect_extents("share_entropy", "dshare", dshare, share.extents());
+    return Kernel<op::ShareEntropy, B>::run(context, share, scale, dshare);
+}
+
+}  // namespace ops
+}  // namespace mor

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Depth at inference as the caller wants it, and watching a pass from outside.
+#include <mor/backends/cpu/cpu.hpp>
+
+#include <doctest/doctest.h>
+#include <unit/model/small_model.hpp>
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace mor::test;
+using mor::Index;
+using Cpu = mor::Cpu<float>;
+using Depths = std::vector<Index>;
+
+template <class A>
+struct Fixture {
+    Cpu cpu{{.threads = 1}};
+    mor::Model<A, Cpu> model{cpu, small_config<A>(), small_options<A>(), 3};
+    Sequences sequences = random_sequences({13, 7, 20}, 29, 5);
+    mor::Context<Cpu> context{cpu};
+    mor::Trace<A, Cpu> trace;
+
+    Depths depths(const mor::DepthControl& depth, mor::Decision decision = mor::Decision::causal) {
+        model.forward(context, sequences.batch(), {.decision = decision, .depth = depth}, trace);
+        return mor::token_depths(trace);
+    }
+};
+
+template <class T>
+std::vector<T> clipped(std::vector<T> values, T limit) {
+    for (T& value : values) {
+        value = std::min(value, limit);
+    }
+    return values;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("max_depth ends the recursion of every token", A, mor::MoRExpert<mor::Cycle>,
+                   mor::MoRToken<mor::MiddleCycle>, RandomRouted) {
+    Fixture<A> fixture;
+    const Depths free = fixture.depths({});
+    CHECK(*std::max_element(free.begin(), free.end()) == 3);
+    CHECK(fixture.depths({.max_depth = 3}) == free);
+    CHECK(fixture.depths({.max_depth = 1}) == Depths(40, 1));
+    // Expert choice decides a step by the states of the one before: two steps are what they were.
+    CHECK(fixture.depths({.max_depth = 2}) == clipped(free, Index{2}));
+}
+
+TEST_CASE_TEMPLATE("each sequence has a depth of its own", A, mor::MoRExpert<mor::Cycle>,
+                   mor::MoRToken<mor::MiddleCycle>) {
+    Fixture<A> fixture;
+    const Depths free = fixture.depths({});
+    const auto all_logits = mor::to_host(fixture.trace.logits);
+    const Depths limits{1, 3, 2};
+    const Depths found = fixture.depths({.max_depths = limits});
+    for (std::size_t i = 0; i < free.size(); ++i) {
+        const Index limit = i < 13 ? 1 : i < 20 ? 3 : 2;
+        CHECK(found[i] == std::min(free[i], limit));
+    }
+    // The unlimited sequence is not disturbed by the others.
+    const auto logits = mor::to_host(fixture.trace.logits);
+    CHECK(max_difference(rows_of(logits, 29, 13, 7), rows_of(all_logits, 29, 13, 7)) < 1e-5);
+}
+
+TEST_CASE_TEMPLATE("forced_depth sends every token to the same depth", A,
+                   mor::MoRExpert<mor::Cycle>, mor::MoRToken<mor::MiddleCycle>, RandomRouted,
+                   CyclePonder, MiddleExitGate) {
+    Fixture<A> fixture;
+    for (const Index depth : {1, 2, 3}) {
+        CHECK(fixture.depths({.forced_depth = depth}) == Depths(40, depth));
+    }
+    CHECK(fixture.depths({.forced_depth = 9}) == Depths(40, 3));
+}
+
+TEST_CASE("a plain recursive model can be cut short, too") {
+    Fixture<mor::Recursive<mor::MiddleCycle>> fixture;
+    fixture.depths({});
+    const auto whole = mor::to_host(fixture.trace.logits);
+    CHECK(fixture.depths({.max_depth = 2}) == Depths(40, 2));
+    CHECK(max_difference(mor::to_host(fixture.trace.logits), whole) > 1e-3);
+    CHECK(fixture.depths({.forced_depth = 3}) == Depths(40, 3));
+    CHECK(max_difference(mor::to_host(fixture.trace.logits), whole) < 1e-5);
+}
+
+TEST_CASE("a threshold offset changes how many tokens go on, monotonously") {
+    Fixture<mor::MoRExpert<mor::Cycle>> fixture;
+    const auto sum = [&fixture](double offset) {
+        const Depths depths = fixture.depths({.threshold_offset = offset});
+        return std::accumulate(depths.begin(), depths.end(), Index{0});
+    };
+    CHECK(sum(-100) == 3 * 40);
+    CHECK(sum(-0.5) > sum(0));
+    CHECK(sum(0) > sum(0.5));
+    CHECK(sum(100) == 40);
+}
+
+TEST_CASE_TEMPLATE("decoding under depth control equals the full pass under it", A,
+                   mor::MoRExpert<mor::Cycle>, mor::MoRToken<mor::MiddleCycle>, CyclePonder) {
+    Fixture<A> fixture;
+    const mor::DepthControl depth{.max_depth = 2, .threshold_offset = 0.3};
+    const Depths expected_depths = fixture.depths(depth);
+    const auto expected = mor::to_host(fixture.trace.logits);
+    auto cache = fixture.model.make_cache(1);
+    for (Index i = 0; i < 13; ++i) {
+        const std::vector<mor::TokenId> token{
+            fixture.sequences.tokens[static_cast<std::size_t>(i)]};
+        const std::vector<Index> one{1};
+        fixture.model.extend(fixture.context, {token, one}, cache, fixture.trace, {.depth = depth});
+        CHECK(mor::token_depths(fixture.trace).front() ==
+              expected_depths[static_cast<std::size_t>(i)]);
+        CHECK(max_difference(mor::to_host(fixture.trace.logits), rows_of(expected, 29, i, 1)) <
+              1e-4);
+    }
+}
+
+TEST_CASE("impossible depths are refused") {
+    Fixture<mor::MoRExpert<mor::Cycle>> fixture;
+    const Depths two{1, 2};
+    const Depths zero{1, 0, 1};
+    const auto refuses = [&](const mor::DepthControl& depth, const std::string& word) {
+        return throws_with<mor::ConfigError>([&] { fixture.depths(depth); }, {word});
+    };
+    CHECK(refuses({.max_depth = 0}, "max_depth is 0"));
+    CHECK(refuses({.max_depths = two}, "2 max_depths for 3 sequences"));
+    CHECK(refuses({.max_depths = zero}, "one of max_depths is 0"));
+    CHECK(refuses({.forced_depth = -1}, "forced_depth is -1"));
+    CHECK(
+        refuses({.threshold_offset = std::numeric_limits<double>::infinity()}, "threshold_offset"));
+}
+
+namespace {
+
+/// Counts what it is shown.
+struct Counter {
+    Index layers = 0;
+    Index rows = 0;
+    Index pairs = 0;
+    Index key_bytes = 0;
+    Depths active = {};
+
+    void operator()(const mor::LayerSeen<Cpu>& seen) {
+        ++layers;
+        rows += seen.rows.size();
+        pairs += seen.visible_keys;
+        key_bytes += seen.key_bytes;
+        CHECK(seen.hidden.rows() == seen.rows.size());
+    }
+    void operator()(const mor::StepSeen<Cpu>& seen) { active.push_back(seen.active.size()); }
+};
+
+}  // namespace
+
+TEST_CASE("an observer sees every layer and step") {
+    Fixture<mor::MoRExpert<mor::MiddleCycle>> fixture;
+    Counter counter;
+    fixture.model.forward(fixture.context, fixture.sequences.batch(), {}, fixture.trace, counter);
+    CHECK(counter.active == Depths{40, 8 + 4 + 13, 4 + 2 + 6});
+    CHECK(counter.layers == 8);
+    CHECK(counter.rows == 2 * 40 + 2 * (40 + 25 + 12));
+    CHECK(counter.key_bytes == counter.rows * 2 * 2 * 4 * Index{sizeof(float)});
+    const auto triangle = [](Index n) { return n * (n + 1) / 2; };
+    CHECK(counter.pairs == 4 * (triangle(13) + triangle(7) + triangle(20)) +
+                               2 * (triangle(8) + triangle(4) + triangle(13)) +
+                               2 * (triangle(4) + triangle(2) + triangle(6)));
+
+    // While decoding it sees the same rows, and all keys so far.
+    auto cache = fixture.model.make_cache(3);
+    Counter decoding;
+    fixture.model.extend(fixture.context, fixture.sequences.batch(), cache, fixture.trace, {},
+                         decoding);
+    CHECK(decoding.key_bytes == cache.bytes_in_use());
+}
