@@ -84,9 +84,9 @@ public:
     }
 
 private:
-    static Norm make_norm(const LayerUses& uses, const char* name,
+    static Norm make_norm(const LayerUses& uses, const char* suffix,
                           const typename Relaxation::Options& options, const ModelConfig& config) {
-        return detail::make_part<Norm>(uses, name, options, config.hidden_size,
+        return detail::make_part<Norm>(uses, suffix, options, config.hidden_size,
                                        config.rms_norm_epsilon);
     }
     static Output make_output(const LayerUses& uses, const typename Relaxation::Options& options,

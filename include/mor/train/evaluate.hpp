@@ -34,11 +34,14 @@ struct EvaluationOptions {
     Index sequence = 256;
     Index max_windows = 1'000'000;  // spread evenly over the range if there are more
     Decision decision = Decision::causal;
+    DepthControl depth = {};  // without max_depths, whose sequences would be windows
 };
 
 struct Evaluation {
     double nats_per_token = 0;
     Index tokens = 0;
+    double flops_per_token = 0;  // executed by products and attention
+    double mean_depth = 0;       // recursion steps a token took
 
     /// For byte tokens: bits per byte.
     [[nodiscard]] double bits_per_token() const { return nats_per_token / std::numbers::ln2; }
@@ -61,18 +64,26 @@ template <class A, Backend B, TokenStream D>
     Trace<A, B> trace;
     Evaluation result;
     double sum = 0;
+    double depth = 0;
+    const double flops_before = context.flops();
     for (Index first = 0; first < windows; first += options.batch) {
         WindowBatch batch;
         for (Index i = first; i < std::min(first + options.batch, windows); ++i) {
             const Index begin = i * available / windows * options.sequence;
             batch.append(data, range.first + begin, std::min(options.sequence, scored - begin));
         }
-        model.forward(context, {batch.tokens, batch.lengths}, {.decision = options.decision},
-                      trace);
+        model.forward(context, {batch.tokens, batch.lengths},
+                      {.decision = options.decision, .depth = options.depth}, trace);
+        for (const auto& step : trace.steps) {
+            depth += static_cast<double>(step.active.size());
+        }
         sum += language_model_loss<B>(context, trace.logits, batch.targets, 0.0, {});
         result.tokens += std::ssize(batch.targets);
     }
-    result.nats_per_token = sum / static_cast<double>(result.tokens);
+    const auto tokens = static_cast<double>(result.tokens);
+    result.nats_per_token = sum / tokens;
+    result.flops_per_token = (context.flops() - flops_before) / tokens;
+    result.mean_depth = depth / tokens;
     return result;
 }
 
