@@ -57,7 +57,6 @@ public:
                              {.steps = steps,
                               .batch = 4,
                               .sequence = sequence,
-                              .max_windows = windows,
                               .seed = seed,
                               .schedule = {.warmup_steps = 50, .cooldown_steps = steps / 4}}};
         trainer.run([steps](const mor::StepReport& report) {
@@ -100,10 +99,13 @@ public:
 
 private:
     mor::Evaluation score(const mor::TokenRange& range, mor::Decision decision,
-                          const mor::DepthControl& depth) {
-        return mor::evaluate(
-            model_, context_, text_.corpus, range,
-            {.batch = 4, .sequence = sequence, .decision = decision, .depth = depth});
+                          const mor::DepthControl& depth, Index windows = 1'000'000) {
+        return mor::evaluate(model_, context_, text_.corpus, range,
+                             {.batch = 4,
+                              .sequence = sequence,
+                              .max_windows = windows,
+                              .decision = decision,
+                              .depth = depth});
     }
 
     const Text& text_;
