@@ -37,11 +37,32 @@ public:
         if (!report.active_share.empty()) {
             line["active_share"] = report.active_share;
         }
+        if (report.routing) {
+            line["routing"] = describe(*report.routing);
+        }
         out_ << line.dump() << std::endl;
         check<IoError>(out_.good(), name_, ": cannot be written");
     }
 
 private:
+    static nlohmann::ordered_json describe(const RouterMetrics& metrics) {
+        nlohmann::ordered_json json{{"dead_token_ratio", metrics.dead_token_ratio},
+                                    {"max_violation", metrics.max_violation},
+                                    {"load_entropy", metrics.load_entropy},
+                                    {"depth_histogram", metrics.depth_histogram}};
+        if (metrics.sampling_accuracy) {
+            json["sampling_accuracy"] = *metrics.sampling_accuracy;
+        }
+        if (metrics.top_k_agreement) {
+            json["top_k_agreement"] = *metrics.top_k_agreement;
+        }
+        for (const ScoreHistogram& histogram : metrics.scores) {
+            json["scores"].push_back(
+                {{"selected", histogram.selected}, {"unselected", histogram.unselected}});
+        }
+        return json;
+    }
+
     std::string name_;
     std::ofstream out_;
 };

@@ -8,7 +8,6 @@
 #include <mor/core/error.hpp>
 #include <mor/core/reflect.hpp>
 #include <mor/ops/router_loss.hpp>
-#include <mor/ops/select.hpp>
 #include <mor/recursion/step.hpp>
 #include <mor/routing/network.hpp>
 #include <mor/routing/scores.hpp>
@@ -37,6 +36,7 @@ namespace detail {
 class AuxiliaryLoss {
 public:
     static constexpr std::string_view suffix = "";
+    static constexpr bool predicts_apart = false;  // its logits are the router's scores
     struct Options {
         double coefficient = 0.001;
         double threshold = 0.5;  // keep if sigmoid(score) is above it
@@ -66,14 +66,13 @@ public:
     void predict(Context<B>& /*context*/, const Weights<B>& /*weights*/,
                  ConstMatrixView<B> /*hidden*/, Record<B>& /*record*/) const {}
 
-    /// The causal rule: rows whose score is above the threshold. scores [candidates, 1]; `offset`
-    /// moves the threshold, in logits.
+    /// What the causal rule keeps is above bound(). scores [candidates, 1].
     template <Backend B>
-    [[nodiscard]] Index decide(Context<B>& context, ConstMatrixView<B> scores,
-                               const Record<B>& /*record*/, double offset,
-                               IndexView<B> kept) const {
-        return ops::select_greater<B>(context, scores.flat(), bound_ + offset, kept);
+    [[nodiscard]] ConstVectorView<B> logits(ConstMatrixView<B> scores,
+                                            const Record<B>& /*record*/) const {
+        return scores.flat();
     }
+    [[nodiscard]] double bound() const { return bound_; }
 
     template <Backend B>
     void backward(Context<B>& context, Weights<B>& /*weights*/, ConstMatrixView<B> /*hidden*/,
@@ -97,6 +96,7 @@ template <class Network = LinearNetwork>
 class AuxiliaryRouter {
 public:
     static constexpr std::string_view suffix = ".auxiliary_router";
+    static constexpr bool predicts_apart = true;
     struct Options {
         double coefficient = 1.0;
         double threshold = 0.5;  // keep if sigmoid(prediction) is above it
@@ -152,10 +152,11 @@ public:
     }
 
     template <Backend B>
-    [[nodiscard]] Index decide(Context<B>& context, ConstMatrixView<B> /*scores*/,
-                               const Record<B>& record, double offset, IndexView<B> kept) const {
-        return ops::select_greater<B>(context, record.predictions.flat(), bound_ + offset, kept);
+    [[nodiscard]] ConstVectorView<B> logits(ConstMatrixView<B> /*scores*/,
+                                            const Record<B>& record) const {
+        return record.predictions.flat();
     }
+    [[nodiscard]] double bound() const { return bound_; }
 
     template <Backend B>
     void backward(Context<B>& context, Weights<B>& weights, ConstMatrixView<B> hidden,

@@ -10,6 +10,7 @@
 #include <mor/ops/gate.hpp>
 #include <mor/ops/gather_scatter.hpp>
 #include <mor/ops/scale.hpp>
+#include <mor/ops/select.hpp>
 #include <mor/routing/causality.hpp>
 #include <mor/routing/concept.hpp>
 #include <mor/routing/network.hpp>
@@ -179,6 +180,8 @@ public:
             });
     }
 
+    [[nodiscard]] const Causality& causality() const { return causality_; }
+
 private:
     template <Backend B>
     [[nodiscard]] Index choose(Context<B>& context, const typename Record<B>::Step& own,
@@ -188,8 +191,9 @@ private:
             return step.num_candidates();
         }
         if (step.decision == Decision::causal && step.capacity < 1.0) {
-            return causality_.template decide<B>(context, own.scores, own.causality,
-                                                 step.threshold_offset, step.kept);
+            return ops::select_greater<B>(context,
+                                          causality_.template logits<B>(own.scores, own.causality),
+                                          causality_.bound() + step.threshold_offset, step.kept);
         }
         const IndexView<B> counts = context.indices(step.entered.num_sequences());
         ops::capacity_counts<B>(context, step.entered.offsets, step.capacity, counts);

@@ -9,12 +9,14 @@
 #include <mor/train/dataset.hpp>
 #include <mor/train/evaluate.hpp>
 #include <mor/train/learning_rate.hpp>
+#include <mor/train/router_metrics.hpp>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <tuple>
@@ -24,12 +26,13 @@
 namespace mor {
 
 struct TrainerOptions {
-    Index steps = 1'000;         // updates in all
-    Index batch = 8;             // windows a micro-batch
-    Index sequence = 256;        // tokens a window
-    Index micro_batches = 1;     // accumulated into one update
-    double gradient_clip = 1.0;  // largest global norm
-    std::uint64_t seed = 0;      // of the data order
+    Index steps = 1'000;           // updates in all
+    Index batch = 8;               // windows a micro-batch
+    Index sequence = 256;          // tokens a window
+    Index micro_batches = 1;       // accumulated into one update
+    double gradient_clip = 1.0;    // largest global norm
+    bool measures_routing = true;  // whether reports have router metrics
+    std::uint64_t seed = 0;        // of the data order
     AdamWOptions optimizer = {};
     LearningRateSchedule schedule = {};
 
@@ -40,6 +43,7 @@ struct TrainerOptions {
                           Field{"sequence", &O::sequence},
                           Field{"micro_batches", &O::micro_batches},
                           Field{"gradient_clip", &O::gradient_clip},
+                          Field{"measures_routing", &O::measures_routing},
                           Field{"seed", &O::seed},
                           Field{"optimizer", &O::optimizer},
                           Field{"schedule", &O::schedule}};
@@ -57,6 +61,7 @@ struct StepReport {
     double flops = 0;                       // executed by products and attention in this update
     double seconds = 0;                     // wall time of this update
     std::vector<double> active_share = {};  // [recursion steps] rows that took each, over all rows
+    std::optional<RouterMetrics> routing = {};  // of the last micro-batch
 };
 
 template <class A, Backend B, TokenStream D>
@@ -192,6 +197,9 @@ private:
         backward(model_, context_, trace_, dlogits, {.loss_scale = share});
         for (const LossTerm& term : trace_.losses) {
             add_loss(report.losses, term.name, term.value, term.coefficient);
+        }
+        if (options_.measures_routing && micro + 1 == options_.micro_batches) {
+            report.routing = measure_routing(model_.router(), trace_);
         }
         report.active_share.resize(trace_.steps.size(), 0.0);
         for (std::size_t r = 0; r < trace_.steps.size(); ++r) {

@@ -53,7 +53,8 @@ TEST_CASE("each update is a line of JSON, on disk at once") {
         CHECK(line.at("balancing") == report.losses.at(0).value);
         CHECK(line.at("router_z") == report.losses.at(1).value);
         CHECK(line.at("active_share") == report.active_share);
-        CHECK(line.size() == 10);
+        CHECK(line.at("routing").at("depth_histogram") == report.routing->depth_histogram);
+        CHECK(line.size() == 11);
     }
 
     SUBCASE("and a second program appends") {
