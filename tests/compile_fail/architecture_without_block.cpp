@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The block is a slot, too.
-// expected-error: error: .*mor: an architecture must name 'template <mor::Backend B, class
+// expected-error: error: .*mor: Architecture: an architecture must name 'template <mor::Backend B,
+// class
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // An architecture inherits the slots that it does not name.
-// expected-error: error: .*mor: .* must name Sharing, Router, Schedule, Cache, Relaxation and
-// Injection
+// expected-error: error: .*mor: Architecture: .* must name Sharing, Router, Schedule, Cache,
+// Relaxation and Injection
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A backend has a name, as every choice has.
-// expected-error: error: .*mor: the backend needs 'Element', 'Space' and a static 'name'
+// expected-error: error: .*mor: Backend: the backend needs 'Element', 'Space' and a static 'name'
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A block without a gradient cannot be trained.
-// expected-error: error: .*mor: Block needs 'void backward\(Context<B>&, const Saved&, const
-// LayerInput<B>&
+// expected-error: error: .*mor: BlockLayer: Block needs 'void backward\(Context<B>&, const Saved&,
+// const LayerInput<B>&
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

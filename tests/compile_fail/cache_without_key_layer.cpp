@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A cache policy answers whose keys a layer reads.
-// expected-error: error: .*mor: Cache needs .*'Index key_layer\(const Layout&, Index layer\) const'
+// expected-error: error: .*mor: CachePolicy: Cache needs .*'Index key_layer\(const Layout&, Index
+// layer\) const'
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

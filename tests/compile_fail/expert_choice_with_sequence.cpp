@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Sequence has no step that a token could leave.
-// expected-error: error: .*mor: this Sharing has no recursion steps, so Router must keep
+// expected-error: error: .*mor: CanRoute: this Sharing has no recursion steps, so Router must keep
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

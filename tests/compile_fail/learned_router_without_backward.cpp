@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A router with weights must train them.
-// expected-error: error: .*mor: Router needs 'void backward\(Context<B>&, Weights<B>&, const
-// StepView<B>&
+// expected-error: error: .*mor: RouterPolicy: Router needs 'void backward\(Context<B>&,
+// Weights<B>&, const StepView<B>&
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

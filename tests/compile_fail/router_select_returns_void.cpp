@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A router must say how many rows it kept.
-// expected-error: error: .*mor: Router needs 'Index select\(.*, const StepView<B>&\) const'
+// expected-error: error: .*mor: RouterPolicy: Router needs 'Index select\(.*, const StepView<B>&\)
+// const'
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

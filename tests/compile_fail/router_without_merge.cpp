@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A router says how a step's result joins the stream.
-// expected-error: error: .*mor: Router needs 'using Merge' = mor::Replace, mor::GateEachStep
+// expected-error: error: .*mor: RouterPolicy: Router needs 'using Merge' = mor::Replace,
+// mor::GateEachStep
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

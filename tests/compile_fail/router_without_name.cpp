@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The name is what a checkpoint calls the router.
-// expected-error: error: .*mor: Router needs 'static constexpr std::string_view name'
+// expected-error: error: .*mor: RouterPolicy: Router needs 'static constexpr std::string_view name'
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

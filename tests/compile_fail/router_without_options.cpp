@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Options may be empty, but they must be there.
-// expected-error: error: .*mor: Router needs an aggregate 'Options' and a constructor
+// expected-error: error: .*mor: RouterPolicy: Router needs an aggregate 'Options' and a constructor
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

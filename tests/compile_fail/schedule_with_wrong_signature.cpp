@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A schedule is asked for a step, the number of steps and the training step.
-// expected-error: error: .*mor: Schedule needs .*'double capacity\(Index step, .*\) const'
+// expected-error: error: .*mor: SchedulePolicy: Schedule needs .*'double capacity\(Index step, .*\)
+// const'
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

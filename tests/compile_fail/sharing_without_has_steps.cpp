@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A sharing says whether its steps can be routed.
-// expected-error: error: .*mor: Sharing needs .*'static constexpr bool has_steps'
+// expected-error: error: .*mor: SharingPolicy: Sharing needs .*'static constexpr bool has_steps'
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

@@ -73,9 +73,10 @@ public:
     /// One pass over whole sequences that keeps what backward needs; trace.logits [rows, vocab].
     /// Throws ShapeError if lengths and tokens do not fit, a token is outside the vocabulary, or a
     /// sequence is longer than config.max_positions; ConfigError if options.depth is impossible.
-    template <ObserverPolicy<B> Observer = NoObserver>
+    template <class Observer = NoObserver>
     void forward(Context<B>& context, const Batch& batch, const ForwardOptions& options,
                  Trace<A, B>& trace, Observer&& observer = {}) const {
+        detail::explain_observer<Observer, B>();
         validate(options.depth, std::ssize(batch.lengths));
         context.arena().release({});
         const std::vector<Index> starts(batch.lengths.size(), 0);
@@ -89,10 +90,11 @@ public:
     /// was continued; then layers that only serve other rows are left out. Throws like forward,
     /// before anything changes; if memory runs out on the way, the cache's sequences must be
     /// cleared before they are used again.
-    template <ObserverPolicy<B> Observer = NoObserver>
+    template <class Observer = NoObserver>
     void extend(Context<B>& context, const Batch& batch, KeyValueCache<B>& cache,
                 Trace<A, B>& trace, const ExtendOptions& options = {},
                 Observer&& observer = {}) const {
+        detail::explain_observer<Observer, B>();
         check_fits(batch, cache);
         validate(options.depth, std::ssize(batch.lengths));
         context.arena().release({});

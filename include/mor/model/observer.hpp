@@ -56,4 +56,15 @@ concept ObserverPolicy =
     std::invocable<O&, const EmbeddingSeen<B>&> || std::invocable<O&, const LayerSeen<B>&> ||
     std::invocable<O&, const StepSeen<B>&> || std::invocable<O&, const RecursionSeen<B>&>;
 
+namespace detail {
+
+template <class O, class B>
+consteval void explain_observer() {
+    static_assert(
+        ObserverPolicy<O, B>,
+        "mor: ObserverPolicy: an observer must be callable with EmbeddingSeen, LayerSeen, "
+        "StepSeen or RecursionSeen of the model's backend");
+}
+
+}  // namespace detail
 }  // namespace mor

@@ -70,6 +70,10 @@ public:
     /// A router a step, "model.routers.<step>." and the names of its networks.
     template <Backend B>
     class Weights {
+        static_assert(RouterNetwork<Network, B>,
+                      "mor: RouterNetwork: a router's Network needs 'suffix', 'Options' and "
+                      "'Weights<B>' with 'Saved', 'forward' and 'backward'");
+
     public:
         struct Step {
             typename Network::template Weights<B> network;

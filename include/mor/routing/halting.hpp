@@ -100,6 +100,10 @@ public:
     /// One gate for all steps, "model.router." and the names of its network.
     template <Backend B>
     struct Weights {
+        static_assert(RouterNetwork<Network, B>,
+                      "mor: RouterNetwork: a router's Network needs 'suffix', 'Options' and "
+                      "'Weights<B>' with 'Saved', 'forward' and 'backward'");
+
         typename Network::template Weights<B> network;
 
         Weights(const ModelConfig& config, Index /*num_steps*/, const Options& options)

@@ -55,6 +55,10 @@ public:
     /// The router, "model.router." and the names of its network, [steps] outputs.
     template <Backend B>
     struct Weights {
+        static_assert(RouterNetwork<Network, B>,
+                      "mor: RouterNetwork: a router's Network needs 'suffix', 'Options' and "
+                      "'Weights<B>' with 'Saved', 'forward' and 'backward'");
+
         typename Network::template Weights<B> network;
         typename Balancing::template Weights<B> balancing;
 
