@@ -10,7 +10,7 @@ declare -A groups=(
     [build]="g++=g++ cmake=cmake ninja-build=ninja libeigen3-dev=include/eigen3/Eigen/Core
              nlohmann-json3-dev=include/nlohmann/json.hpp"
     [test]="doctest-dev=include/doctest/doctest.h python3=python3
-            libcxxopts-dev=include/cxxopts.hpp"
+            librapidcheck-dev=include/rapidcheck.h libcxxopts-dev=include/cxxopts.hpp"
     [clang]="clang-16=clang++-16"
     [format]="clang-format-16=clang-format-16 clang-tidy-16=clang-tidy-16"
     [benchmark]="libbenchmark-dev=include/benchmark/benchmark.h"

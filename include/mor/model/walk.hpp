@@ -125,6 +125,9 @@ private:
                    ConstIndexView<B> places) {
         auto& record = trace_.at(layer);
         record = {};
+        if (rows.size() == 0) {
+            return;
+        }
         record.rows = rows;
         record.places = places;
         record.ran = true;
@@ -311,12 +314,7 @@ private:
         const Layout& layout = model_.layout();
         const KeyRanges<B> ranges = own_ranges(rows);
         for (Index slot = 0; slot < layout.layers_per_step; ++slot) {
-            const Index layer = layout.layer_at(step, slot);
-            if (rows.size() > 0) {
-                run_layer(layer, x, rows, ranges, places);
-            } else {
-                trace_.at(layer) = {};
-            }
+            run_layer(layout.layer_at(step, slot), x, rows, ranges, places);
         }
     }
 
