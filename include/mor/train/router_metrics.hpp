@@ -121,6 +121,7 @@ template <class A, Backend B>
     const Index longest =
         positions.empty() ? 0 : *std::max_element(positions.begin(), positions.end()) + 1;
     std::vector<Index> taken;
+    taken.reserve(active.size());
     for (const Index row : active) {
         taken.push_back(positions[static_cast<std::size_t>(row)]);
     }
