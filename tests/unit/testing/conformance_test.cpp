@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Every shipped policy conforms, and each kind of mistake is noticed.
+#include <mor/backends/reference/reference.hpp>
+#include <mor/cache/hybrid.hpp>
+#include <mor/model/presets.hpp>
+#include <mor/routing/halting.hpp>
+#include <mor/routing/random_choice.hpp>
+#include <mor/routing/random_depth.hpp>
+#include <mor/sharing/alternating.hpp>
+#include <mor/sharing/sandwich.hpp>
+#include <mor/testing/conformance.hpp>
+
+#include <doctest/doctest.h>
+
+#include <string_view>
+#include <vector>
+
+namespace {
+
+using mor::Index;
+using mor::testing::Violations;
+using Backend = mor::Reference<float>;
+
+const std::vector<Index> counts{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
+
+/// Numbers layers from the last.
+struct Backwards {
+    static constexpr std::string_view name = "test.backwards";
+    static constexpr bool has_steps = true;
+    struct Options {};
+    explicit Backwards(const Options& /*options*/) {}
+    [[nodiscard]] mor::Layout layout(Index num_layers) const {
+        mor::Layout layout{.physical = {}, .first_step_layer = num_layers};
+        for (Index layer = num_layers; layer > 0; --layer) {
+            layout.physical.push_back(layer - 1);
+        }
+        return layout;
+    }
+};
+
+struct Growing {
+    static constexpr std::string_view name = "test.growing";
+    struct Options {};
+    explicit Growing(const Options& /*options*/) {}
+    [[nodiscard]] static double capacity(Index step, Index num_steps, Index /*training_step*/) {
+        return static_cast<double>(step + 1) / static_cast<double>(num_steps);
+    }
+};
+
+/// Reads the keys of a layer that has not run.
+struct LaterKeys {
+    static constexpr std::string_view name = "test.later_keys";
+    struct Options {};
+    explicit LaterKeys(const Options& /*options*/) {}
+    [[nodiscard]] static Index key_layer(const mor::Layout& layout, Index layer) {
+        return layout.num_unrolled() - 1 - layer;
+    }
+};
+
+/// Keeps the first half of the batch: how long that is depends on what is to come.
+struct FirstHalf {
+    static constexpr std::string_view name = "test.first_half";
+    using Merge = mor::Replace;
+    struct Options {};
+    explicit FirstHalf(const Options& /*options*/) {}
+    template <mor::HostBackend B>
+    Index select(mor::Context<B>& /*context*/, const mor::StepView<B>& step) const {
+        Index kept = 0;
+        for (Index i = 0; i < (step.num_candidates() + 1) / 2; ++i) {
+            step.kept[kept++] = i;
+        }
+        return kept;
+    }
+};
+
+/// Writes its selection in reverse.
+struct Reversed {
+    static constexpr std::string_view name = "test.reversed";
+    using Merge = mor::Replace;
+    struct Options {};
+    explicit Reversed(const Options& /*options*/) {}
+    template <mor::HostBackend B>
+    Index select(mor::Context<B>& /*context*/, const mor::StepView<B>& step) const {
+        const Index kept = step.step == 0 ? step.num_candidates() : 0;
+        for (Index i = 0; i < kept; ++i) {
+            step.kept[i] = kept - 1 - i;
+        }
+        return kept;
+    }
+};
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("every sharing conforms", S, mor::NoSharing, mor::Cycle, mor::MiddleCycle,
+                   mor::Sequence, mor::MiddleSequence, mor::Sandwich, mor::Alternating) {
+    CHECK(mor::testing::check_sharing<S>({}, counts) == Violations{});
+}
+
+TEST_CASE("every schedule conforms") {
+    CHECK(mor::testing::check_schedule<mor::CapacitySchedule>({}, 4) == Violations{});
+    CHECK(mor::testing::check_schedule<mor::CapacitySchedule>(
+              {.capacities = {0.9, 0.5, 0.5}, .warmup_steps = 100}, 3) == Violations{});
+}
+
+TEST_CASE_TEMPLATE("every cache policy conforms", C, mor::RecursionWiseCache,
+                   mor::RecursiveSharingCache, mor::HybridCache) {
+    for (const mor::Layout& layout :
+         {mor::NoSharing{}.layout(4), mor::Cycle{{.num_recursions = 3}}.layout(6),
+          mor::MiddleSequence{{.num_recursions = 2}}.layout(8)}) {
+        CHECK(mor::testing::check_cache<C>({}, layout) == Violations{});
+    }
+}
+
+TEST_CASE_TEMPLATE(
+    "every router conforms", R, mor::FixedDepth, mor::ExpertChoice,
+    mor::ExpertChoiceRouter<mor::MlpNetwork, mor::AuxiliaryRouter<>>,
+    mor::ExpertChoiceRouter<mor::LinearNetwork, mor::AuxiliaryLoss, mor::Independent>,
+    mor::TokenChoice, mor::TokenChoiceRouter<mor::LinearNetwork, mor::LossFreeBalancing>,
+    mor::RandomChoice, mor::RandomDepth, mor::AdaptiveComputationTime, mor::ExitGate) {
+    Backend backend;
+    CHECK(mor::testing::check_router<R>(backend) == Violations{});
+}
+
+TEST_CASE("mistakes are noticed") {
+    Backend backend;
+    CHECK(mor::testing::check_sharing<Backwards>({}, counts).size() == 2);
+    CHECK(mor::testing::check_schedule<Growing>({}, 3).size() == 1);
+    CHECK(mor::testing::check_cache<LaterKeys>({}, mor::NoSharing{}.layout(4)).size() == 2);
+    CHECK(mor::testing::check_router<FirstHalf>(backend).size() >= 1);
+    CHECK(mor::testing::check_router<Reversed>(backend).front() ==
+          "kept rows must be ascending and distinct");
+}
