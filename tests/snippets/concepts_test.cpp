@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The code of docs/concepts.md, between its marks, and tests that it works.
+// The code of docs/concepts, between its marks, and tests that it works.
 #include <mor/backends/cpu/cpu.hpp>
 #include <mor/testing/gradient_check.hpp>
 
@@ -237,6 +237,83 @@ private:
 static_assert(mor::BlockLayer<MlpBlock<mor::Cpu<float>>, mor::Cpu<float>>);
 // snippet-end
 
+// snippet-begin relaxation
+/// Norms and feed-forward widths are shared, but every use has projections of its own.
+struct OwnProjections : mor::NoRelaxation {
+    static constexpr std::string_view name = "acme.own_projections";
+    template <mor::Backend B>
+    using Projection = mor::Unshared<mor::Linear<B>>;
+};
+static_assert(mor::RelaxationPolicy<OwnProjections, mor::Cpu<float>>);
+// snippet-end
+
+// snippet-begin injection
+/// Adds half of the recursion's input before every step.
+struct HalfOfInput : mor::NoInjection {
+    static constexpr std::string_view name = "acme.half_of_input";
+    static constexpr bool is_empty = false;
+    template <mor::Backend B>
+    struct Weights : mor::NoInjection::Weights<B> {
+        using Base = mor::NoInjection::Weights<B>;
+        using Base::Base;
+        using typename Base::Saved;
+
+        void forward(mor::Context<B>& context, mor::Index /*step*/, mor::ConstMatrixView<B> entered,
+                     mor::MatrixView<B> x, Saved& /*saved*/) const {
+            mor::ops::scale<B>(context, entered, 0.5, x, mor::Write::accumulate);
+        }
+        void backward(mor::Context<B>& context, mor::Index /*step*/,
+                      mor::ConstMatrixView<B> /*entered*/, const Saved& /*saved*/,
+                      mor::MatrixView<B> dentered, mor::MatrixView<B> dx) {
+            mor::ops::scale<B>(context, dx, 0.5, dentered, mor::Write::accumulate);
+        }
+    };
+};
+static_assert(mor::InjectionPolicy<HalfOfInput, mor::Cpu<float>>);
+// snippet-end
+
+// snippet-begin merge
+/// h = (h + f(h)) / 2 for the rows that took the step.
+struct Halfway : mor::Replace {
+    template <mor::Backend B>
+    static void step(mor::Context<B>& context, mor::MatrixView<B> h,
+                     const mor::MergeState<B>& /*state*/, const mor::MergeStep<B>& step,
+                     mor::ConstMatrixView<B> y) {
+        const auto mean = context.matrix(y.rows(), y.columns());
+        mor::ops::gather_rows<B>(context, h, step.active, mean);
+        mor::ops::scale<B>(context, y, 1.0, mean, mor::Write::accumulate);
+        mor::ops::scale<B>(context, mean, 0.5, mean);
+        mor::ops::scatter_rows<B>(context, mean, step.active, h);
+    }
+    template <mor::Backend B>
+    static void result_gradient(mor::Context<B>& context, mor::ConstMatrixView<B> dh,
+                                const mor::MergeState<B>& /*state*/, const mor::MergeStep<B>& step,
+                                mor::MatrixView<B> dy) {
+        mor::ops::gather_rows<B>(context, dh, step.active, dy);
+        mor::ops::scale<B>(context, dy, 0.5, dy);
+    }
+    template <mor::Backend B>
+    static void input_gradient(mor::Context<B>& context, mor::ConstMatrixView<B> dx,
+                               const mor::MergeStep<B>& step, mor::MatrixView<B> dh) {
+        const auto old = context.matrix(dx.rows(), dx.columns());
+        mor::ops::gather_rows<B>(context, dh, step.active, old);
+        mor::ops::scale<B>(context, old, 0.5, old);
+        mor::ops::scale<B>(context, dx, 1.0, old, mor::Write::accumulate);
+        mor::ops::scatter_rows<B>(context, old, step.active, dh);
+    }
+};
+static_assert(mor::MergePolicy<Halfway, mor::Cpu<float>>);
+// snippet-end
+
+// snippet-begin observer
+/// How many rows passed through all layers together.
+struct RowCounter {
+    mor::Index rows = 0;
+    void operator()(const mor::LayerSeen<mor::Cpu<double>>& seen) { rows += seen.rows.size(); }
+};
+static_assert(mor::ObserverPolicy<RowCounter, mor::Cpu<double>>);
+// snippet-end
+
 // snippet-begin architecture
 struct Mine : mor::DefaultArchitecture {
     using Sharing = Halves;
@@ -259,6 +336,19 @@ struct WithFlat : mor::DefaultArchitecture {
 struct WithOwnKeys : mor::DefaultArchitecture {
     using Cache = OwnKeys;
 };
+struct WithOwnProjections : mor::DefaultArchitecture {
+    using Relaxation = OwnProjections;
+};
+struct WithHalfOfInput : mor::DefaultArchitecture {
+    using Injection = HalfOfInput;
+};
+struct HalfwayOfEverySecond : EverySecond {
+    using EverySecond::EverySecond;
+    using Merge = Halfway;
+};
+struct WithHalfway : mor::DefaultArchitecture {
+    using Router = HalfwayOfEverySecond;
+};
 struct WithMlpBlock : mor::DefaultArchitecture {
     template <mor::Backend B, class Relaxation>
     using Block = MlpBlock<B>;
@@ -280,7 +370,8 @@ TEST_CASE("the minimal backend has the kernel that it declares, and no other") {
 }
 
 TEST_CASE_TEMPLATE("the minimal policies make models with right gradients", A, Mine,
-                   WithEverySecond, WithFlat, WithOwnKeys, WithMlpBlock) {
+                   WithEverySecond, WithFlat, WithOwnKeys, WithMlpBlock, WithOwnProjections,
+                   WithHalfOfInput, WithHalfway) {
     using B = mor::Cpu<double>;
     B cpu{{.threads = 1}};
     mor::ModelConfig config = small_config<A>();

@@ -69,86 +69,86 @@ template <class A, class B>
 consteval bool explain_architecture() {
     static_assert(Backend<B>,
                   "mor: Backend: the backend needs 'Element', 'Space' and a static 'name'. "
-                  "See docs/concepts.md#backend");
+                  "See docs/concepts/backend.md");
     static_assert(NamesItsSlots<A>,
                   "mor: Architecture: an architecture must name Sharing, Router, Schedule, Cache, "
                   "Relaxation and "
                   "Injection; inherit mor::DefaultArchitecture to get defaults. See "
-                  "docs/concepts.md#architecture");
+                  "docs/concepts/architecture.md");
     static_assert(
         HasBlock<A, B>,
         "mor: Architecture: an architecture must name 'template <mor::Backend B, class Relaxation> "
         "using "
-        "Block'; inherit mor::DefaultArchitecture to get one. See docs/concepts.md#architecture");
+        "Block'; inherit mor::DefaultArchitecture to get one. See docs/concepts/architecture.md");
     if constexpr (NamesItsSlots<A>) {
         using Sharing = typename A::Sharing;
         using Router = typename A::Router;
         static_assert(HasLayout<Sharing>,
                       "mor: SharingPolicy: Sharing needs 'Layout layout(Index num_layers) const'. "
-                      "See docs/concepts.md#sharingpolicy");
+                      "See docs/concepts/sharing_policy.md");
         static_assert(
             !HasLayout<Sharing> || SharingPolicy<Sharing>,
             "mor: SharingPolicy: Sharing needs 'static constexpr std::string_view name', 'static "
             "constexpr bool has_steps', an aggregate 'Options' and a constructor (const "
-            "Options&). See docs/concepts.md#sharingpolicy");
+            "Options&). See docs/concepts/sharing_policy.md");
         static_assert(
             HasRouterOptions<Router>,
             "mor: RouterPolicy: Router needs an aggregate 'Options' and a constructor (const "
-            "Options&). See docs/concepts.md#routerpolicy");
+            "Options&). See docs/concepts/router_policy.md");
         static_assert(
             HasMerge<Router, B>,
             "mor: RouterPolicy: Router needs 'using Merge' = mor::Replace, mor::GateEachStep, "
             "mor::GateAtExit, mor::WeightedMean or another MergePolicy. See "
-            "docs/concepts.md#routerpolicy");
+            "docs/concepts/router_policy.md");
         if constexpr (HasWeights<Router, B>) {
             static_assert(HasLearnedSelect<Router, B>,
                           "mor: RouterPolicy: Router needs 'Index select(Context<B>&, const "
                           "Weights<B>&, const "
-                          "StepView<B>&, Record<B>&) const'. See docs/concepts.md#routerpolicy");
+                          "StepView<B>&, Record<B>&) const'. See docs/concepts/router_policy.md");
             static_assert(
                 HasRouterBackward<Router, B>,
                 "mor: RouterPolicy: Router needs 'void backward(Context<B>&, Weights<B>&, const "
                 "StepView<B>&, ConstIndexView<B> kept, Record<B>&, const "
-                "StepGradient<B>&) const'. See docs/concepts.md#routerpolicy");
+                "StepGradient<B>&) const'. See docs/concepts/router_policy.md");
         } else {
             static_assert(
                 keeps_every_token<Router> || HasSelect<Router, B>,
                 "mor: RouterPolicy: Router needs 'Index select(Context<B>&, const StepView<B>&) "
                 "const'; a learned one needs Weights<B> and Record<B>. "
-                "See docs/concepts.md#routerpolicy");
+                "See docs/concepts/router_policy.md");
         }
         static_assert(
             requires {
                 { Router::name } -> std::convertible_to<std::string_view>;
             },
             "mor: RouterPolicy: Router needs 'static constexpr std::string_view name'. "
-            "See docs/concepts.md#routerpolicy");
+            "See docs/concepts/router_policy.md");
         static_assert(SchedulePolicy<typename A::Schedule>,
                       "mor: SchedulePolicy: Schedule needs a static 'name', an aggregate "
                       "'Options', a constructor "
                       "(const Options&) and 'double capacity(Index step, Index num_steps, Index "
-                      "training_step) const'. See docs/concepts.md#schedulepolicy");
+                      "training_step) const'. See docs/concepts/schedule_policy.md");
         static_assert(
             CachePolicy<typename A::Cache>,
             "mor: CachePolicy: Cache needs a static 'name', an aggregate 'Options', a constructor "
             "(const Options&) and 'Index key_layer(const Layout&, Index layer) const'. "
-            "See docs/concepts.md#cachepolicy");
+            "See docs/concepts/cache_policy.md");
         static_assert(RelaxationPolicy<typename A::Relaxation, B>,
                       "mor: RelaxationPolicy: Relaxation needs a static 'name', 'Options' and the "
                       "parts 'Norm<B>', "
                       "'Projection<B>', 'Prompt<B>' and 'Output<B>'; inherit mor::NoRelaxation. "
-                      "See docs/concepts.md#relaxationpolicy");
+                      "See docs/concepts/relaxation_policy.md");
         static_assert(InjectionPolicy<typename A::Injection, B>,
                       "mor: InjectionPolicy: Injection needs a static 'name', 'Options' and "
                       "'Weights<B>' with "
                       "'Saved', 'initialize', 'visit_parameters', 'forward' and 'backward'. "
-                      "See docs/concepts.md#injectionpolicy");
+                      "See docs/concepts/injection_policy.md");
         static_assert(
             !SharingPolicy<Sharing> || CanRoute<Sharing, Router, typename A::Injection>,
             "mor: CanRoute: this Sharing has no recursion steps, so Router must keep every token "
             "(mor::FixedDepth) and Injection be mor::NoInjection; steps need mor::Cycle "
             "or mor::MiddleCycle. "
-            "See docs/concepts.md#architecture");
+            "See docs/concepts/architecture.md");
     }
     if constexpr (HasBlock<A, B>) {
         using Block = BlockOf<A, B>;
@@ -156,24 +156,24 @@ consteval bool explain_architecture() {
             HasBlockForward<Block, B>,
             "mor: BlockLayer: Block needs 'Saved' and 'void forward(Context<B>&, MatrixView<B> x, "
             "const LayerInput<B>&, KeyValueSource auto&, Saved&) const'. See "
-            "docs/concepts.md#blocklayer");
+            "docs/concepts/block_layer.md");
         static_assert(
             !HasBlockForward<Block, B> || HasBlockBackward<Block, B>,
             "mor: BlockLayer: Block needs 'void backward(Context<B>&, const Saved&, const "
             "LayerInput<B>&, KeyValueGradientSource auto&, MatrixView<B> dx)'. "
-            "See docs/concepts.md#blocklayer");
+            "See docs/concepts/block_layer.md");
         static_assert(
             !HasBlockForward<Block, B> || !HasBlockBackward<Block, B> || BlockLayer<Block, B>,
             "mor: BlockLayer: Block needs 'static constexpr std::string_view name', 'void "
             "initialize(Random&, "
             "double deviation)' and 'visit_parameters(visitor)'. "
-            "See docs/concepts.md#blocklayer");
+            "See docs/concepts/block_layer.md");
         if constexpr (NamesItsSlots<A>) {
             static_assert(
                 BlockForRelaxation<Block, typename A::Relaxation>,
                 "mor: BlockLayer: Block needs a constructor (const LayerUses&, const ModelConfig&) "
                 "and, unless Relaxation is mor::NoRelaxation, a third argument const "
-                "Relaxation::Options&. See docs/concepts.md#blocklayer");
+                "Relaxation::Options&. See docs/concepts/block_layer.md");
         }
     }
     return true;
