@@ -78,16 +78,16 @@ void check_steps(const Trace<A, B>& trace, Violations& violations) {
 
 /// Token by token through a cache, against one causal pass.
 template <class A, Backend B>
-void check_decoding(const Model<A, B>& model, const SmallBatch& small, double tolerance,
+void check_decoding(const Model<A, B>& model, const SmallBatch& sample, double tolerance,
                     Violations& violations) {
     Context<B> context{model.backend()};
     Trace<A, B> trace;
-    model.forward(context, small.batch(), {.decision = Decision::causal}, trace);
+    model.forward(context, sample.batch(), {.decision = Decision::causal}, trace);
     const auto expected = to_host(trace.logits);
     auto cache = model.make_cache(1);
     const std::vector<Index> one{1};
     for (std::size_t i = 0; i < 12; ++i) {
-        model.extend(context, {{&small.tokens[i], 1}, one}, cache, trace);
+        model.extend(context, {{&sample.tokens[i], 1}, one}, cache, trace);
         const auto found = to_host(trace.logits);
         for (std::size_t j = 0; j < found.size(); ++j) {
             const double difference = std::abs(static_cast<double>(found[j]) -
@@ -183,23 +183,23 @@ template <class R, Backend B>
         Model<A, B> model{backend, detail::small_sizes, {.router = options}, seed};
         Context<B> context{backend};
         Trace<A, B> trace;
-        const detail::SmallBatch small{seed};
+        const detail::SmallBatch sample{seed};
         const auto logits = [&](const detail::SmallBatch& batch) {
             model.forward(context, batch.batch(), {.decision = Decision::causal}, trace);
             detail::check_steps(trace, violations);
             return to_host(trace.logits);
         };
-        const auto before = logits(small);
-        detail::SmallBatch changed = small;
+        const auto before = logits(sample);
+        detail::SmallBatch changed = sample;
         changed.tokens[11] = (changed.tokens[11] + 1) % 17;
         const auto after = logits(changed);
         detail::require(violations,
                         std::equal(before.begin(), before.begin() + 11 * 17, after.begin()),
                         "in a causal pass a later token changes no earlier logit");
-        detail::check_decoding(model, small, 1e-4, violations);
+        detail::check_decoding(model, sample, 1e-4, violations);
 
         model.zero_gradients();
-        model.forward(context, small.batch(), {.training_step = 1}, trace);
+        model.forward(context, sample.batch(), {.training_step = 1}, trace);
         detail::check_steps(trace, violations);
         backward(model, context, trace, trace.logits);
         model.visit_parameters([&](const Parameter<B>& parameter) {
