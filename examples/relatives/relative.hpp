@@ -54,9 +54,10 @@ int run(int argc, char** argv, double bound, const mor::ModelConfig& config,
     const mor::io::ByteCorpus text{argv[1]};
     const mor::DataSplit data = mor::split(text, text.size() / 10, 64);
     mor::Trainer trainer{model, text, data.training, {.steps = steps, .batch = 4, .sequence = 64}};
-    double loss = 0;  // mean of the last ten updates
+    const long long last = std::min(steps, 10LL);
+    double loss = 0;  // mean of the last updates
     trainer.run([&](const mor::StepReport& report) {
-        loss += report.step > steps - 10 ? report.loss / 10 : 0.0;
+        loss += report.step > steps - last ? report.loss / static_cast<double>(last) : 0.0;
         if (report.step % 25 == 0 || report.step == 1) {
             std::printf("step %3lld  loss %.3f  tokens active", static_cast<long long>(report.step),
                         report.loss);
