@@ -11,7 +11,7 @@ declare -A groups=(
              nlohmann-json3-dev=include/nlohmann/json.hpp"
     [test]="doctest-dev=include/doctest/doctest.h python3=python3
             librapidcheck-dev=include/rapidcheck.h libcxxopts-dev=include/cxxopts.hpp"
-    [clang]="clang-16=clang++-16"
+    [clang]="clang-16=clang++-16 libclang-rt-16-dev=lib/llvm-16/lib/clang/16/lib/linux/libclang_rt.asan-$(uname -m).a"
     [format]="clang-format-16=clang-format-16 clang-tidy-16=clang-tidy-16"
     [benchmark]="libbenchmark-dev=include/benchmark/benchmark.h"
     [quickstart]="libcxxopts-dev=include/cxxopts.hpp python3=python3 gzip=gzip xz-utils=xz

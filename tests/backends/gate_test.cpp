@@ -261,3 +261,28 @@ TEST_CASE_TEMPLATE_DEFINE("gates name the argument that does not fit", B, gate_s
            [&] { ops::pick_column_backward<B>(context, v7, few.view(), x.view()); });
 }
 TEST_CASE_TEMPLATE_APPLY(gate_shapes, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("scaled columns agree with the oracle", B, scaled_columns_agree) {
+    for (const Index rows : {0, 1, 130}) {
+        for (const mor::Write write : {mor::Write::overwrite, mor::Write::accumulate}) {
+            CAPTURE(rows);
+            Bench<B> bench;
+            auto x = bench.matrix(rows, 9);
+            auto factor = bench.vector(9);
+            auto y = bench.matrix(rows, 9);
+            auto dy = bench.matrix(rows, 9);
+            auto dx = bench.matrix(rows, 9);
+            auto dfactor = bench.vector(9);
+            bench.run([&](auto side) {
+                auto& context = side.context;
+                ops::scale_columns(context, side(x), side(factor), side(y), write);
+                ops::scale_columns_backward(context, side(x), side(factor), side(dy), side(dx),
+                                            side(dfactor));
+            });
+            bench.expect_agreement(y, 1);
+            bench.expect_agreement(dx, 1);
+            bench.expect_agreement(dfactor, rows + 1);
+        }
+    }
+}
+TEST_CASE_TEMPLATE_APPLY(scaled_columns_agree, BackendsUnderTest);

@@ -6,6 +6,8 @@
 
 #include <mor/model/backward.hpp>
 #include <mor/model/model.hpp>
+#include <mor/ops/cross_entropy.hpp>
+#include <mor/testing/gradient_check.hpp>
 #include <mor/testing/random_fill.hpp>
 
 #include <algorithm>
@@ -15,6 +17,7 @@
 #include <functional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace mor::testing {
@@ -95,6 +98,60 @@ void check_decoding(const Model<A, B>& model, const SmallBatch& sample, double t
             require(violations, difference < tolerance,
                     "decoding token by token must give the logits of the causal pass");
         }
+    }
+}
+
+/// Adds the gradient of what it returns: the cross-entropy of predicting token 1 everywhere, and
+/// the router's losses.
+template <class A, Backend B>
+double training_pass(Model<A, B>& model, Context<B>& context, const SmallBatch& sample) {
+    Trace<A, B> trace;
+    model.forward(context, sample.batch(), {}, trace);
+    const auto targets = context.arena().template make<TokenId, 1>({std::ssize(sample.tokens)});
+    from_host(targets, std::vector<TokenId>(sample.tokens.size(), 1));
+    const MatrixView<B> dlogits = context.matrix(trace.logits.rows(), trace.logits.columns());
+    double loss = ops::cross_entropy<B>(context, trace.logits, targets, 1.0, dlogits);
+    backward(model, context, trace, dlogits);
+    for (const LossTerm& term : trace.losses) {
+        loss += term.coefficient * term.value;
+    }
+    return loss;
+}
+
+/// The derivative along one random direction of each parameter, against differences.
+template <class A, Backend B>
+void check_gradients(Model<A, B>& model, Context<B>& context, const SmallBatch& sample,
+                     Violations& violations) {
+    model.zero_gradients();
+    training_pass(model, context, sample);
+    std::vector<std::pair<Parameter<B>*, std::vector<double>>> trained;
+    model.visit_parameters([&](Parameter<B>& parameter) {
+        if (parameter.group() == OptimizerGroup::model) {
+            trained.emplace_back(&parameter, to_host(std::as_const(parameter).gradient()));
+        }
+    });
+    Random random{29};
+    for (auto& [parameter, gradient] : trained) {
+        const auto values = to_host(std::as_const(*parameter).value());
+        const auto direction = normal_values(random, std::ssize(values));
+        double analytic = 0;
+        double length = 0;
+        for (std::size_t i = 0; i < values.size(); ++i) {
+            analytic += gradient[i] * direction[i];
+            length += gradient[i] * gradient[i];
+        }
+        const auto loss_at = [&](const std::vector<double>& distance) {
+            auto moved = values;
+            for (std::size_t i = 0; i < moved.size(); ++i) {
+                moved[i] += distance[0] * direction[i];
+            }
+            from_host(parameter->value(), moved);
+            return training_pass(model, context, sample);
+        };
+        const double numeric = numeric_gradient(loss_at, {0.0}, 1e-4)[0];
+        from_host(parameter->value(), values);
+        require(violations, std::abs(analytic - numeric) <= 1e-6 * std::max(1.0, std::sqrt(length)),
+                "the gradient of " + parameter->name() + " must be that of differences");
     }
 }
 
@@ -210,6 +267,43 @@ template <class R, Backend B>
                             "gradients are finite");
         });
     }
+    return violations;
+}
+
+/// Puts a whole architecture into a small model of `num_layers` layers: a block, a relaxation, an
+/// injection or a merge of one's own. Names of parameters, exact repetition, decoding, and the
+/// gradient of every parameter. B computes in double.
+template <class A, Backend B>
+    requires Architecture<A, B> && std::same_as<typename B::Element, double>
+[[nodiscard]] Violations check_architecture(B& backend, Index num_layers,
+                                            const ArchitectureOptions<A>& options = {}) {
+    Violations violations;
+    ModelConfig sizes = detail::small_sizes;
+    sizes.num_layers = num_layers;
+    Model<A, B> model{backend, sizes, options, 1};
+    Context<B> context{backend};
+    const detail::SmallBatch sample{1};
+
+    std::set<std::string> names;
+    // What begins as zero would hide mistakes.
+    Random random{3};
+    model.visit_parameters([&](Parameter<B>& parameter) {
+        detail::require(violations, names.insert(parameter.name()).second,
+                        "no two parameters have the same name: " + parameter.name());
+        if (parameter.group() == OptimizerGroup::none) {
+            return;
+        }
+        auto values = to_host(std::as_const(parameter).value());
+        const auto noise = normal_values(random, std::ssize(values), 0.1);
+        std::transform(values.begin(), values.end(), noise.begin(), values.begin(), std::plus<>{});
+        from_host(parameter.value(), values);
+    });
+    detail::require(violations,
+                    detail::training_pass(model, context, sample) ==
+                        detail::training_pass(model, context, sample),
+                    "the same pass gives the same loss");
+    detail::check_decoding(model, sample, 1e-9, violations);
+    detail::check_gradients(model, context, sample, violations);
     return violations;
 }
 

@@ -12,6 +12,7 @@
 #include <mor/testing/conformance.hpp>
 
 #include <doctest/doctest.h>
+#include <unit/model/small_model.hpp>
 
 #include <string_view>
 #include <vector>
@@ -90,6 +91,25 @@ struct Reversed {
     }
 };
 
+/// Forgets that the step before reaches the loss through `state`, too.
+struct ForgetfulInjection : mor::InputInjection {
+    template <mor::Backend B>
+    struct Weights : mor::InputInjection::Weights<B> {
+        using Base = mor::InputInjection::Weights<B>;
+        using Base::Base;
+        void backward(mor::Context<B>& context, Index step, mor::ConstMatrixView<B> entered,
+                      const typename Base::Saved& saved, mor::MatrixView<B> dentered,
+                      mor::MatrixView<B> dx) {
+            const mor::MatrixView<B> copy = context.matrix(dx.rows(), dx.columns());
+            mor::ops::copy<B>(context, dx, copy);
+            Base::backward(context, step, entered, saved, dentered, copy);
+        }
+    };
+};
+struct ForgetfulArchitecture : mor::Recursive<mor::Cycle> {
+    using Injection = ForgetfulInjection;
+};
+
 }  // namespace
 
 TEST_CASE_TEMPLATE("every sharing conforms", S, mor::NoSharing, mor::Cycle, mor::MiddleCycle,
@@ -122,6 +142,14 @@ TEST_CASE_TEMPLATE(
     CHECK(mor::testing::check_router<R>(backend) == Violations{});
 }
 
+TEST_CASE_TEMPLATE("every block, relaxation, injection and merge conforms", A, mor::Vanilla,
+                   mor::MoRExpert<>, mor::MoRToken<>, MOR_HYBRID_ARCHITECTURES,
+                   MOR_RELAXED_ARCHITECTURES, MOR_HALTING_ARCHITECTURES) {
+    mor::Reference<double> backend;
+    CHECK(mor::testing::check_architecture<A>(backend, 5 + (A::Sharing::name != "middle_cycle"),
+                                              mor::test::small_options<A>()) == Violations{});
+}
+
 TEST_CASE("mistakes are noticed") {
     Backend backend;
     CHECK(mor::testing::check_sharing<Backwards>({}, counts).size() == 2);
@@ -130,4 +158,6 @@ TEST_CASE("mistakes are noticed") {
     CHECK(mor::testing::check_router<FirstHalf>(backend).size() >= 1);
     CHECK(mor::testing::check_router<Reversed>(backend).front() ==
           "kept rows must be ascending and distinct");
+    mor::Reference<double> exact;
+    CHECK(mor::testing::check_architecture<ForgetfulArchitecture>(exact, 3).size() > 3);
 }
