@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes one self-contained HTML page of a report that examples/quickstart wrote.
 
-usage: make_report.py REPORT.json REPORT.html [--chart-js PATH] [--template PATH]
+usage: make_report.py REPORT.json REPORT.html [--chart-js PATH] [--template PATH] [--causality PATH]
 
-The page holds the template, the data and Chart.js 3.9.1; it loads nothing from anywhere.
+The page holds the template, the data and Chart.js 3.9.1; it loads nothing from anywhere. Beside the
+run's own figures it shows the committed ones of benchmarks/causality_gap.
 """
 import argparse
 import json
@@ -15,6 +16,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TEMPLATE = ROOT / "examples" / "quickstart" / "report_template.html"
+CAUSALITY = ROOT / "benchmarks" / "results" / "causality_gap.json"
 CHART_JS = pathlib.Path("/usr/share/javascript/chart.js/chart.min.js")
 
 NUMBER = (int, float)
@@ -55,6 +57,7 @@ SCHEMA = {
                             "unselected": [NUMBER]}], OPTIONAL),
     }],
 }
+CAUSALITY_SCHEMA = {"command": str, "seed": int, "decisions": [{"name": str, "bits_per_byte": NUMBER}]}
 NAMES = {str: "text", int: "an integer", float: "a number", bool: "true or false", OPTIONAL: "null"}
 
 
@@ -123,6 +126,18 @@ def load_report(path):
     return report
 
 
+def load_causality(path):
+    """Rows (model, [bits per byte of each way to decide]) of a measurement of causality_gap."""
+    measured = json.loads(path.read_text(encoding="utf-8"))
+    check(measured, CAUSALITY_SCHEMA, str(path))
+    models = {}
+    for decision in measured["decisions"]:
+        model, _, way = decision["name"].partition(", ")
+        models.setdefault(model, []).append({"way": way, "bits_per_byte": decision["bits_per_byte"]})
+    return {"command": measured["command"], "seed": measured["seed"],
+            "models": [{"name": name, "ways": ways} for name, ways in models.items()]}
+
+
 def as_script_data(report):
     """JSON that can stand inside <script>: pure ASCII, and no '<' that could end the element."""
     text = json.dumps(report, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
@@ -161,14 +176,17 @@ def main(arguments=None):
     parser.add_argument("page", type=pathlib.Path, metavar="REPORT.html")
     parser.add_argument("--chart-js", type=pathlib.Path, default=CHART_JS, metavar="PATH")
     parser.add_argument("--template", type=pathlib.Path, default=TEMPLATE, metavar="PATH")
+    parser.add_argument("--causality", type=pathlib.Path, default=CAUSALITY, metavar="PATH")
     options = parser.parse_args(arguments)
     try:
+        report = load_report(options.report)
+        report["causality"] = load_causality(options.causality)
         page = fill(options.template.read_text(encoding="utf-8"), {
             "CHART_JS": as_script(load_chart_js(options.chart_js)),
-            "REPORT": as_script_data(load_report(options.report)),
+            "REPORT": as_script_data(report),
         })
         options.page.write_text(page, encoding="utf-8")
-    except (ReportError, OSError) as error:
+    except (ReportError, OSError, json.JSONDecodeError) as error:
         print(f"make_report: {error}", file=sys.stderr)
         return 1
     print(f"make_report: wrote {options.page} ({options.page.stat().st_size // 1024} KiB)")

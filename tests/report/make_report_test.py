@@ -118,7 +118,11 @@ class MakeReport(unittest.TestCase):
         bodies = [body for attributes, body in Page(text).all("script")
                   if attributes.get("type") == "application/json"]
         self.assertEqual(len(bodies), 1)
-        return json.loads(bodies[0])
+        report = json.loads(bodies[0])
+        measured = report.pop("causality")  # the one part that does not come from the report
+        self.assertGreaterEqual(len(measured["models"]), 2)
+        self.assertTrue(all(len(model["ways"]) == 3 for model in measured["models"]))
+        return report
 
     def refused(self, report, message):
         done, target = self.run_script(report, "--chart-js", str(self.chart_js))
