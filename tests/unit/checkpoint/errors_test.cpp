@@ -181,6 +181,14 @@ TEST_CASE("another format or architecture is named with what was expected") {
                    "router is \"token_choice\", this program was built with \"expert_choice\""));
 }
 
+TEST_CASE("a checkpoint with an auxiliary router is refused by a model without one") {
+    Fixture f;
+    const mor::Model<ExpertAuxiliary, B> other{f.backend, small_config<ExpertAuxiliary>(), {}, 7};
+    mor::save_model(other, f.directory / "model");
+    const std::string message = f.error_of<ConfigError>(f.config);
+    CHECK(contains(message, "this program was built with \"expert_choice\""));
+}
+
 TEST_CASE("impossible sizes and options are errors that name the file") {
     Fixture f;
     const std::string text = read_file(f.config);
