@@ -219,3 +219,58 @@ TEST_CASE_TEMPLATE_DEFINE("attention names the argument that does not fit", B, a
                          mor::ShapeError);
 }
 TEST_CASE_TEMPLATE_APPLY(attention_shapes, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("paged keys agree with the oracle, row by row", B,
+                          paged_attention_agrees) {
+    for (const Index block_size : {1, 3, 16, 64}) {
+        for (const mor::AttentionShape& shape :
+             {mor::AttentionShape{4, 2, 8}, mor::AttentionShape{9, 1, 5}}) {
+            CAPTURE(block_size);
+            Bench<B> bench;
+            // Three queries, the second of two rows; tables of 1, 70 and 20 keys in scattered
+            // blocks.
+            const std::vector<Index> lengths{1, 70, 20};
+            std::vector<Index> blocks;
+            std::vector<Index> starts;
+            for (const Index length : lengths) {
+                starts.push_back(std::ssize(blocks) * block_size);
+                for (Index i = 0; i < (length + block_size - 1) / block_size; ++i) {
+                    blocks.push_back(std::ssize(blocks));
+                }
+            }
+            std::reverse(blocks.begin(), blocks.end());
+            const Index key_rows = std::ssize(blocks) * block_size;
+            auto order = bench.integers(blocks);
+            auto begin =
+                bench.integers(std::vector<Index>{starts[1], starts[0], starts[2], starts[1]});
+            auto end = bench.integers(
+                std::vector<Index>{starts[1] + 70, starts[0] + 1, starts[2] + 20, starts[1] + 33});
+            auto q = bench.matrix(4, shape.heads * shape.head_dim);
+            auto k = bench.matrix(key_rows, shape.kv_heads * shape.head_dim);
+            auto v = bench.matrix(key_rows, shape.kv_heads * shape.head_dim);
+            auto out = bench.matrix(4, shape.heads * shape.head_dim);
+            auto logsumexp = bench.matrix(4, shape.heads);
+            bench.run([&](auto side) {
+                using Side = typename decltype(side)::B;
+                ops::attention<Side>(side.context, shape, side(q), side(k), side(v),
+                                     {side(begin), side(end), 124, side(order), block_size},
+                                     side(out), side(logsumexp));
+            });
+            bench.expect_agreement(out, 70);
+            bench.expect_agreement(logsumexp, 70);
+
+            // The last row alone gets the same bits.
+            auto& context = bench.context();
+            const auto alone = context.matrix(1, out.tested.view().columns());
+            const auto sums = context.matrix(1, shape.heads);
+            ops::attention<B>(context, shape, q.tested.view().slice(3, 1), k.tested.view(),
+                              v.tested.view(),
+                              {begin.tested.view().slice(3, 1), end.tested.view().slice(3, 1), 33,
+                               order.tested.view(), block_size},
+                              alone, sums);
+            CHECK(mor::to_host(mor::ConstMatrixView<B>{alone}) ==
+                  mor::to_host(mor::ConstMatrixView<B>{out.tested.view().slice(3, 1)}));
+        }
+    }
+}
+TEST_CASE_TEMPLATE_APPLY(paged_attention_agrees, BackendsUnderTest);

@@ -138,3 +138,27 @@ TEST_CASE_TEMPLATE_DEFINE("linear names the argument that does not fit", B, line
                          mor::ShapeError);
 }
 TEST_CASE_TEMPLATE_APPLY(linear_shapes, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("a row of a product does not depend on the others", B,
+                          linear_is_invariant) {
+    for (const Index depth : {1, 7, 64, 576}) {
+        for (const Index columns : {1, 5, 48, 101}) {
+            CAPTURE(depth);
+            CAPTURE(columns);
+            Bench<B> bench;
+            auto& context = bench.context();
+            auto x = bench.matrix(23, depth);
+            auto w = bench.matrix(columns, depth);
+            auto y = bench.matrix(23, columns);
+            ops::linear<B>(context, x.tested.view(), w.tested.view(), y.tested.view());
+            for (const Index rows : {1, 2, 3, 5, 9}) {
+                const Index first = 23 - rows - 1;
+                const auto part = context.matrix(rows, columns);
+                ops::linear<B>(context, x.tested.view().slice(first, rows), w.tested.view(), part);
+                CHECK(mor::to_host(mor::ConstMatrixView<B>{part}) ==
+                      mor::to_host(mor::ConstMatrixView<B>{y.tested.view().slice(first, rows)}));
+            }
+        }
+    }
+}
+TEST_CASE_TEMPLATE_APPLY(linear_is_invariant, BackendsUnderTest);

@@ -19,11 +19,23 @@ struct AttentionShape {
 /// Query row i sees key rows [begin[i], end[i]); both [query rows]. Every range has at least one
 /// key. Rows of one sequence follow each other, share their begin, and have growing ends; ranges of
 /// different sequences do not overlap.
+///
+/// With `blocks`, keys are paged: number j of a range is row blocks[j / block_size] * block_size +
+/// j % block_size, every range begins with a block, and query rows may come in any order. What a
+/// row gets then depends on its own query and keys alone, to the bit.
 template <Backend B>
 struct KeyRanges {
     ConstIndexView<B> begin;
     ConstIndexView<B> end;
     Index pairs = 0;  // visible (query, key) pairs in all, for counting operations
+    ConstIndexView<B> blocks = {};
+    Index block_size = 0;  // at most 64; 0: not paged
+
+    [[nodiscard]] bool is_paged() const { return block_size > 0; }
+    /// Where key number j of a range is. For kernels: reads memory of the backend.
+    [[nodiscard]] Index row_of(Index j) const {
+        return is_paged() ? blocks[j / block_size] * block_size + j % block_size : j;
+    }
 };
 
 namespace op {
@@ -45,6 +57,8 @@ void check_attention(std::string_view name, const AttentionShape& shape, ConstMa
     expect_extents(name, "v", v, k.extents());
     expect_extents(name, "ranges.begin", ranges.begin, {q.rows()});
     expect_extents(name, "ranges.end", ranges.end, {q.rows()});
+    check<ShapeError>(ranges.block_size >= 0 && ranges.block_size <= 64, "mor::ops::", name,
+                      ": block_size is ", ranges.block_size, ", expected 0 to 64");
 }
 
 }  // namespace detail
@@ -72,6 +86,7 @@ void attention_backward(Context<B>& context, const AttentionShape& shape, ConstM
                         ConstMatrixView<B> dout, MatrixView<B> dq, MatrixView<B> dk,
                         MatrixView<B> dv) {
     detail::check_attention<B>("attention_backward", shape, q, k, v, ranges);
+    check<ShapeError>(!ranges.is_paged(), "mor::ops::attention_backward: keys are paged");
     expect_extents("attention_backward", "out", out, q.extents());
     expect_extents("attention_backward", "logsumexp", logsumexp, {q.rows(), shape.heads});
     expect_extents("attention_backward", "dout", dout, q.extents());

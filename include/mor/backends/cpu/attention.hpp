@@ -5,6 +5,7 @@
 #pragma once
 
 #include <mor/backends/cpu/device.hpp>
+#include <mor/backends/cpu/paged_attention.hpp>
 #include <mor/ops/attention.hpp>
 
 #include <array>
@@ -53,6 +54,10 @@ struct Kernel<op::Attention, Cpu<T>> {
                     View<const T, 2> k, View<const T, 2> v, const KeyRanges<B>& ranges,
                     View<T, 2> out, View<T, 2> logsumexp) {
         using namespace cpu::detail;
+        if (ranges.is_paged()) {
+            run_paged(context, shape, q, k, v, ranges, out, logsumexp);
+            return;
+        }
         const typename Arena<HostSpace>::Scope scope{context.arena()};
         const auto runs = context.arena().template make<QueryRun, 1>({q.rows()});
         const Index num_runs = split_queries(ranges.begin, query_tile, runs.data());
@@ -65,6 +70,23 @@ struct Kernel<op::Attention, Cpu<T>> {
     }
 
 private:
+    static void run_paged(Context<B>& context, const AttentionShape& shape, View<const T, 2> q,
+                          View<const T, 2> k, View<const T, 2> v, const KeyRanges<B>& ranges,
+                          View<T, 2> out, View<T, 2> logsumexp) {
+        using namespace cpu::detail;
+        const Index group = shape.heads / shape.kv_heads;
+        context.backend().parallel_for(q.rows() * shape.kv_heads, 1, [&](Index first, Index last) {
+            for (Index task = first; task < last; ++task) {
+                const Index end = (task % shape.kv_heads + 1) * group;
+                for (Index head = end - group; head < end; head += paged_heads) {
+                    paged_attention<T>(shape, task / shape.kv_heads, head,
+                                       std::min(paged_heads, end - head), q, k, v, ranges, out,
+                                       logsumexp);
+                }
+            }
+        });
+    }
+
     static void tile_forward(const AttentionShape& shape, Index head,
                              const cpu::detail::QueryRun& run, View<const T, 2> q,
                              View<const T, 2> k, View<const T, 2> v, const KeyRanges<B>& ranges,

@@ -4,7 +4,11 @@
 #pragma once
 
 #include <mor/backends/cpu/device.hpp>
+#include <mor/backends/cpu/elementwise.hpp>
 #include <mor/ops/gate.hpp>
+
+#include <algorithm>
+#include <numeric>
 
 namespace mor {
 
@@ -12,28 +16,38 @@ template <class T>
 struct Kernel<op::Gate, Cpu<T>> {
     static void run(Context<Cpu<T>>& /*context*/, GateFunction function, View<const T, 2> logits,
                     double alpha, View<T, 2> gate) {
-        using cpu::detail::array;
-        const auto x = array(logits.flat());
-        auto out = array(gate.flat());
+        using cpu::detail::transform;
+        const T* const x = logits.data();
+        T* const out = gate.data();
         const T scale = static_cast<T>(alpha);
         switch (function) {
             case GateFunction::sigmoid:
-                out = scale / (T{1} + (-x).exp());
+                transform(
+                    logits.size(),
+                    [&](const auto& a) { return (scale / (T{1} + (-a).exp())).eval(); }, out, x);
                 return;
             case GateFunction::tanh:
-                out = scale * x.tanh();
+                transform(
+                    logits.size(), [&](const auto& a) { return (scale * a.tanh()).eval(); }, out,
+                    x);
                 return;
             case GateFunction::identity:
-                out = x;
+                std::copy_n(x, logits.size(), out);
                 return;
             case GateFunction::softmax:
                 break;
         }
         for (Index i = 0; i < logits.rows(); ++i) {
-            const auto row = array(logits.row(i));
-            auto probability = array(gate.row(i));
-            probability = (row - row.maxCoeff()).exp();
-            probability *= scale / probability.sum();
+            const T* const row = logits.row(i).data();
+            T* const probability = gate.row(i).data();
+            const Index columns = logits.columns();
+            const T largest = *std::max_element(row, row + columns);
+            transform(
+                columns, [&](const auto& a) { return (a - largest).exp().eval(); }, probability,
+                row);
+            const T sum = std::accumulate(probability, probability + columns, T{0});
+            std::transform(probability, probability + columns, probability,
+                           [&](T p) { return p * (scale / sum); });
         }
     }
 };

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Matrix products of the Cpu backend: Eigen's, one block of the output a thread.
+// Matrix products of the Cpu backend, one block of the output a thread: forward by dot products,
+// which do not depend on the batch; backward by Eigen.
 #pragma once
 
 #include <mor/backends/cpu/device.hpp>
+#include <mor/backends/cpu/dot_products.hpp>
 #include <mor/ops/linear.hpp>
 
 namespace mor {
@@ -46,13 +48,17 @@ struct Kernel<op::Linear, Cpu<T>> {
     static void run(Context<Cpu<T>>& context, View<const T, 2> x, View<const T, 2> weight,
                     View<T, 2> y, Write write) {
         using namespace cpu::detail;
-        for_output_blocks(
-            context.backend(), y.rows(), y.columns(), x.columns(),
-            [&](Index row, Index rows, Index column, Index columns) {
-                assign(block(y, row, rows, column, columns),
-                       map(x.slice(row, rows)) * map(weight.slice(column, columns)).transpose(),
-                       write);
-            });
+        for_output_blocks(context.backend(), y.rows(), y.columns(), x.columns(),
+                          [&](Index row, Index rows, Index column, Index columns) {
+                              const DotProduct<T> product{.x = x.slice(row, rows).data(),
+                                                          .w = weight.data(),
+                                                          .y = y.slice(row, rows).data(),
+                                                          .depth = x.columns(),
+                                                          .w_stride = x.columns(),
+                                                          .y_stride = y.columns(),
+                                                          .accumulate = write == Write::accumulate};
+                              product.run(rows, column, column + columns);
+                          });
     }
 };
 

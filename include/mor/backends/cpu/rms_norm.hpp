@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mor/backends/cpu/device.hpp>
+#include <mor/backends/cpu/dot_products.hpp>
 #include <mor/ops/rms_norm.hpp>
 
 #include <cmath>
@@ -20,7 +21,7 @@ struct Kernel<op::RmsNorm, Cpu<T>> {
         context.backend().parallel_for(x.rows(), grain, [&](Index first, Index last) {
             for (Index i = first; i < last; ++i) {
                 const auto row = array(x.row(i));
-                const T mean_square = row.square().sum() / width;
+                const T mean_square = dot(x.row(i).data(), x.row(i).data(), x.columns()) / width;
                 const T inverse = T{1} / std::sqrt(mean_square + static_cast<T>(epsilon));
                 inverse_rms[i] = inverse;
                 array(y.row(i)) = row * inverse * array(weight);

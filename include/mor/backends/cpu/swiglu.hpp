@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mor/backends/cpu/device.hpp>
+#include <mor/backends/cpu/elementwise.hpp>
 #include <mor/ops/swiglu.hpp>
 
 namespace mor {
@@ -14,9 +15,10 @@ struct Kernel<op::SwiGlu, Cpu<T>> {
                     View<T, 2> y) {
         using namespace cpu::detail;
         context.backend().parallel_for(gate.size(), grain_rows(4), [&](Index first, Index last) {
-            const auto g = array(gate.flat().slice(first, last - first));
-            const auto u = array(up.flat().slice(first, last - first));
-            array(y.flat().slice(first, last - first)) = g / (T{1} + (-g).exp()) * u;
+            transform(
+                last - first,
+                [](const auto& g, const auto& u) { return (g / (T{1} + (-g).exp()) * u).eval(); },
+                y.data() + first, gate.data() + first, up.data() + first);
         });
     }
 };

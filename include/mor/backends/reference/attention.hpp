@@ -41,7 +41,8 @@ struct Kernel<op::Attention, Reference<T>> {
 
                 weights.clear();
                 for (Index j = ranges.begin[i]; j < ranges.end[i]; ++j) {
-                    weights.push_back(scale * dot<T>(query, head_of(k, j, kv_head, dim)));
+                    weights.push_back(scale *
+                                      dot<T>(query, head_of(k, ranges.row_of(j), kv_head, dim)));
                 }
                 const double largest = *std::max_element(weights.begin(), weights.end());
                 double sum = 0;
@@ -55,7 +56,7 @@ struct Kernel<op::Attention, Reference<T>> {
                     double value = 0;
                     Index j = ranges.begin[i];
                     for (const double weight : weights) {
-                        value += weight / sum * double{v(j++, kv_head * dim + c)};
+                        value += weight / sum * double{v(ranges.row_of(j++), kv_head * dim + c)};
                     }
                     out(i, h * dim + c) = static_cast<T>(value);
                 }

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Attention of the Cpu backend over paged keys: one query row at a time, block by block with an
+// online softmax, so that a row's result does not depend on the other rows.
+#pragma once
+
+#include <mor/backends/cpu/device.hpp>
+#include <mor/backends/cpu/dot_products.hpp>
+#include <mor/backends/cpu/elementwise.hpp>
+#include <mor/ops/attention.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+namespace mor::cpu::detail {
+
+inline constexpr Index paged_heads = 8;  // heads that read a block of keys together
+inline constexpr Index largest_block = 64;
+
+/// out += weights [keys] * values [keys, dim], key after key.
+template <class T>
+void add_weighted_rows(const T* weights, Index keys, const T* values, Index stride, Index dim,
+                       T* out) {
+    using namespace Eigen::internal;
+    const Index whole = dim - dim % packet_size<T>;
+    for (Index c = 0; c < whole; c += packet_size<T>) {
+        auto sum = ploadu<Packet<T>>(out + c);
+        for (Index j = 0; j < keys; ++j) {
+            sum = pmadd(pset1<Packet<T>>(weights[j]), ploadu<Packet<T>>(values + j * stride + c),
+                        sum);
+        }
+        pstoreu(out + c, sum);
+    }
+    for (Index c = whole; c < dim; ++c) {
+        for (Index j = 0; j < keys; ++j) {
+            out[c] = std::fma(weights[j], values[j * stride + c], out[c]);
+        }
+    }
+}
+
+/// Heads [first, first + heads) of query row i, at most paged_heads of one kv head.
+template <class T, class Ranges>
+void paged_attention(const AttentionShape& shape, Index i, Index first, Index heads,
+                     View<const T, 2> q, View<const T, 2> k, View<const T, 2> v,
+                     const Ranges& ranges, View<T, 2> out, View<T, 2> logsumexp) {
+    const Index dim = shape.head_dim;
+    const Index kv_column = first / (shape.heads / shape.kv_heads) * dim;
+    const T scale = T{1} / std::sqrt(static_cast<T>(dim));
+    const T* const query = q.row(i).data() + first * dim;
+    T* const result = out.row(i).data() + first * dim;
+    std::fill_n(result, heads * dim, T{0});
+    std::array<T, paged_heads> largest;
+    std::array<T, paged_heads> sum{};
+    largest.fill(-std::numeric_limits<T>::infinity());
+    std::array<T, paged_heads * largest_block> scores;
+    for (Index key = ranges.begin[i]; key < ranges.end[i]; key += ranges.block_size) {
+        const Index keys = std::min(ranges.block_size, ranges.end[i] - key);
+        const Index row = ranges.row_of(key);
+        const DotProduct<T> product{.x = query,
+                                    .w = k.row(row).data() + kv_column,
+                                    .y = scores.data(),
+                                    .depth = dim,
+                                    .w_stride = k.columns(),
+                                    .y_stride = largest_block,
+                                    .accumulate = false};
+        product.run(heads, 0, keys);
+        for (Index h = 0; h < heads; ++h) {
+            const auto at = static_cast<std::size_t>(h);
+            T* const own = scores.data() + h * largest_block;
+            const T new_largest = std::max(largest[at], scale * *std::max_element(own, own + keys));
+            transform(
+                keys, [&](const auto& s) { return (scale * s - new_largest).exp().eval(); }, own,
+                own);
+            T correction = largest[at] - new_largest;
+            transform(
+                1, [](const auto& s) { return s.exp().eval(); }, &correction, &correction);
+            sum[at] *= correction;
+            for (Index j = 0; j < keys; ++j) {
+                sum[at] += own[j];
+            }
+            T* const mine = result + h * dim;
+            for (Index c = 0; c < dim; ++c) {
+                mine[c] *= correction;
+            }
+            add_weighted_rows(own, keys, v.row(row).data() + kv_column, v.columns(), dim, mine);
+            largest[at] = new_largest;
+        }
+    }
+    for (Index h = 0; h < heads; ++h) {
+        const auto at = static_cast<std::size_t>(h);
+        for (Index c = 0; c < dim; ++c) {
+            result[h * dim + c] /= sum[at];
+        }
+        logsumexp(i, first + h) = largest[at] + std::log(sum[at]);
+    }
+}
+
+}  // namespace mor::cpu::detail
