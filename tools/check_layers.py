@@ -12,7 +12,8 @@ import tempfile
 # What a folder, or a single file, may include besides its own folder. Every entry is a folder or a
 # file below include/mor.
 BLOCKS = {"layers", "sharing", "routing", "recursion", "cache", "ops", "core"}
-ABOVE = BLOCKS | {"model", "train", "generate", "io", "checkpoint", "testing"}
+ABOVE = BLOCKS | {"model", "train", "generate", "serve", "io", "checkpoint",
+                            "testing"}
 ALLOWED = {
     "core": set(),
     "ops": {"core"},
@@ -28,6 +29,7 @@ ALLOWED = {
     "model/config.hpp": {"core"},  # the blocks include it, so it includes none of them
     "train": BLOCKS | {"model"},
     "generate": BLOCKS | {"model"},
+    "serve": BLOCKS | {"model", "generate"},
     "io": {"core"},
     "checkpoint": ABOVE,
     "testing": ABOVE - {"train"},

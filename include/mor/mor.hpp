@@ -11,5 +11,6 @@
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>
 #include <mor/routing/random_choice.hpp>
+#include <mor/serve/engine.hpp>
 #include <mor/train/trainer.hpp>
 #include <mor/version.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From logits to a token: temperature, then top-k, then top-p.
+// From logits to a token: repetition penalty, temperature, then top-k, top-p and min-p.
 #pragma once
 
 #include <mor/core/error.hpp>
@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <limits>
 #include <numeric>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -22,6 +23,8 @@ struct SamplingOptions {
     double temperature = 1.0;  // 0: always the likeliest token
     Index top_k = 0;           // 0: all tokens
     double top_p = 1.0;  // the smallest set of likeliest tokens with at least this probability
+    double min_p = 0.0;  // drops tokens below this share of the likeliest one's probability
+    double repetition_penalty = 1.0;  // logits of earlier tokens: divided by it, or times if < 0
     std::uint64_t seed = 0;
 };
 
@@ -36,6 +39,28 @@ public:
                            ", expected 0 or more");
         check<ConfigError>(options.top_p > 0 && options.top_p <= 1, "mor::Sampler: top_p is ",
                            options.top_p, ", expected a number in (0, 1]");
+        check<ConfigError>(options.min_p >= 0 && options.min_p <= 1, "mor::Sampler: min_p is ",
+                           options.min_p, ", expected a number in [0, 1]");
+        check<ConfigError>(
+            options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty),
+            "mor::Sampler: repetition_penalty is ", options.repetition_penalty,
+            ", expected a positive number");
+    }
+
+    /// The same, with the penalty for tokens of `earlier`, each once (Keskar et al. 2019, "CTRL",
+    /// section 4.1).
+    template <class T>
+    [[nodiscard]] TokenId sample(std::span<const T> logits, std::span<const TokenId> earlier) {
+        if (options_.repetition_penalty == 1) {
+            return sample(logits);
+        }
+        std::vector<T> penalised(logits.begin(), logits.end());
+        const T penalty = static_cast<T>(options_.repetition_penalty);
+        for (const TokenId token : std::set<TokenId>(earlier.begin(), earlier.end())) {
+            T& logit = penalised[static_cast<std::size_t>(token)];
+            logit = logit > 0 ? logit / penalty : logit * penalty;
+        }
+        return sample(std::span<const T>{penalised});
     }
 
     /// Ties go to the lower token. Throws NumericError if a logit is NaN or none is finite.
@@ -63,7 +88,11 @@ public:
         double sum = 0;
         for (const TokenId token : order) {
             const auto logit = static_cast<double>(logits[static_cast<std::size_t>(token)]);
-            sum += std::exp((logit - largest) / options_.temperature);
+            const double relative = std::exp((logit - largest) / options_.temperature);
+            if (relative < options_.min_p) {
+                break;
+            }
+            sum += relative;
             cumulative.push_back(sum);
         }
         const auto first_reaching = [&](double bound, auto end) {

@@ -121,6 +121,18 @@ public:
         leave(context, x, trace);
     }
 
+    /// The parts of a pass outside its layers: x [rows, hidden] from tokens [rows], and logits
+    /// [rows, vocab], in the arena, from final hidden states.
+    void embed(Context<B>& context, ConstTokenView<B> tokens, MatrixView<B> x) const {
+        embedding_.embed(context, tokens, x);
+    }
+    [[nodiscard]] MatrixView<B> logits(Context<B>& context, ConstMatrixView<B> x) const {
+        typename RmsNorm<B>::Saved saved{};
+        const MatrixView<B> logits = context.matrix(x.rows(), config_.vocab_size);
+        embedding_.project(context, norm_.forward(context, x, saved), logits);
+        return logits;
+    }
+
     /// An empty cache for `num_sequences` sequences of this model.
     [[nodiscard]] KeyValueCache<B> make_cache(Index num_sequences) const {
         return {layout_.num_unrolled(), num_sequences, config_.num_kv_heads * config_.head_dim};

@@ -27,6 +27,7 @@ class TokenChoiceRouter {
 
 public:
     static constexpr std::string_view name = Joined<base, Network::suffix, Balancing::suffix>::text;
+    static constexpr bool decides_in_first_step = true;
     using Merge = GateAtExit;
 
     struct Options {
