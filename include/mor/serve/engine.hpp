@@ -108,10 +108,10 @@ public:
         if (load.running == 0) {
             return false;
         }
-        if (Scheduling::next(load) == NextCall::shared_block) {
+        const bool around = Scheduling::next(load) == NextCall::boundary;
+        // Where memory for new rows is short, those on their way come first.
+        if (!(around && run_boundary()) && !stepping_.empty()) {
             run_shared_block();
-        } else {
-            run_boundary();
         }
         return true;
     }
@@ -248,13 +248,13 @@ private:
         }
     }
 
-    /// Requests join in the order of their arrival. Admission takes no memory but a known prefix.
+    /// Requests join in the order of their arrival, while their prompts would fit.
     void admit() {
         while (!waiting_.empty() && num_running() < options_.max_sequences &&
                Scheduling::admits(load_now())) {
             Sequence& sequence = *waiting_.front();
-            const Index first = std::min(std::ssize(sequence.tokens), options_.prefill_chunk);
-            if (num_running() > 0 && cache_.most_blocks(first) > available_blocks()) {
+            if (num_running() > 0 &&
+                cache_.most_blocks(std::ssize(sequence.tokens)) > cache_.pool().num_free()) {
                 return;
             }
             sequence.tables = cache_.make_tables();
@@ -263,8 +263,6 @@ private:
             entering_.splice(entering_.end(), waiting_, waiting_.begin());
         }
     }
-    [[nodiscard]] Index available_blocks() const { return cache_.pool().num_free(); }
-
     [[nodiscard]] Index num_running() const {
         return static_cast<Index>(entering_.size() + stepping_.size() + leaving_.size());
     }
@@ -329,17 +327,18 @@ private:
             ->depth;
     }
 
-    void run_boundary() {
-        leave();
-        enter();
+    /// Returns false if no row could leave or enter.
+    bool run_boundary() {
+        const bool left = leave();
+        return enter() || left;
     }
 
-    void leave() {
+    bool leave() {
         std::vector<ServedRow*> batch;
         std::vector<ServedRow*> last;  // of those sequences whose next token is to be drawn
         Queue taken = take_leaving(batch);
         if (batch.empty()) {
-            return;
+            return false;
         }
         std::vector<typename B::Element> logits;
         call(NextCall::boundary, std::ssize(batch), {}, taken, [&] {
@@ -370,6 +369,7 @@ private:
             at = next;
         }
         entering_.splice(entering_.end(), taken);
+        return true;
     }
 
     /// Draws the next token of a sequence, and ends it if that was the last.
@@ -405,7 +405,7 @@ private:
         }
     }
 
-    void enter() {
+    bool enter() {
         std::vector<ServedRow*> batch;
         Queue taken;
         while (!entering_.empty()) {
@@ -423,10 +423,12 @@ private:
                 preempt(entering_, entering_.begin());  // older ones have the memory
             }
         }
-        if (!batch.empty()) {
-            call(NextCall::boundary, std::ssize(batch), {}, taken, [&] { rows_.enter(batch); });
-            sort_out(taken);
+        if (batch.empty()) {
+            return false;
         }
+        call(NextCall::boundary, std::ssize(batch), {}, taken, [&] { rows_.enter(batch); });
+        sort_out(taken);
+        return true;
     }
 
     /// Moves sequences out of the leaving queue while their rows fit into a call.

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <mor/generate/generate.hpp>
+
+#include <doctest/doctest.h>
+#include <unit/serve/serving.hpp>
+
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using namespace mor::test;
+using mor::Finish;
+using mor::Index;
+using A = mor::MoRToken<>;
+using B = ServingBackend;
+
+struct Served {
+    B backend{{.threads = 1}};
+    mor::Model<A, B> model{backend, served_config<A>(), {}, 5};
+    std::vector<mor::TokenId> prompt{5, 1, 7, 7, 2};
+};
+
+/// The message of the E that reading the handle throws.
+template <class E>
+std::string error_of(mor::RequestHandle& handle) {
+    CHECK(handle.finish() == Finish::failed);
+    try {
+        static_cast<void>(read_all(handle));
+    } catch (const E& error) {
+        return error.what();
+    }
+    return "no error";
+}
+
+bool contains(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("the engine continues a prompt as generate does") {
+    Served s;
+    mor::Engine engine{s.model};
+    auto handle = engine.submit(s.prompt, {.max_new_tokens = 20, .sampling = {.temperature = 0}});
+    engine.run();
+    CHECK(handle.finish() == Finish::length);
+    const auto served = read_all(handle);
+    const auto generated =
+        mor::generate(s.model, s.prompt, {.max_new_tokens = 20, .sampling = {.temperature = 0}});
+    REQUIRE(served.size() == 20);
+    for (std::size_t i = 0; i < 20; ++i) {
+        CHECK(served[i].token == generated.tokens[i + 5].token);
+        CHECK(served[i].depth == generated.tokens[i + 4].depth);  // of the row that predicted it
+    }
+    CHECK(engine.counts().tokens == 20);
+}
+
+TEST_CASE("what is wrong with a request is thrown by its handle, and the engine goes on") {
+    Served s;
+    mor::Engine engine{s.model, {.cache_bytes = 40'000}};
+    const auto submit = [&](const std::vector<mor::TokenId>& prompt,
+                            const mor::RequestOptions& options) {
+        return engine.submit(prompt, options);
+    };
+    auto empty = submit({}, {});
+    CHECK(contains(error_of<mor::ConfigError>(empty), "the prompt is empty"));
+    auto longer = submit(std::vector<mor::TokenId>(65, 1), {});
+    CHECK(contains(error_of<mor::ShapeError>(longer), "max_positions is 64"));
+    auto outside = submit({1, 61}, {});
+    CHECK(contains(error_of<mor::ShapeError>(outside), "token 61"));
+    auto negative = submit({-1}, {});
+    CHECK(contains(error_of<mor::ShapeError>(negative), "token -1"));
+    auto cold = submit({1}, {.sampling = {.temperature = -1}});
+    CHECK(contains(error_of<mor::ConfigError>(cold), "temperature is -1"));
+    auto no_tokens = submit({1}, {.max_new_tokens = 0});
+    CHECK(contains(error_of<mor::ConfigError>(no_tokens), "max_new_tokens is 0"));
+    auto no_depth = submit({1}, {.max_depth = 0});
+    CHECK(contains(error_of<mor::ConfigError>(no_depth), "max_depth is 0"));
+    auto large = submit({1}, {.max_new_tokens = 60});
+    CHECK(contains(error_of<mor::ConfigError>(large), "cache_bytes is 40000"));
+    auto good = submit({1}, {.max_new_tokens = 3});
+    engine.run();
+    CHECK(read_all(good).size() == 3);
+}
+
+TEST_CASE("impossible engines are refused") {
+    Served s;
+    const auto message = [&](const mor::EngineOptions& options) -> std::string {
+        try {
+            const mor::Engine engine{s.model, options};
+        } catch (const mor::ConfigError& error) {
+            return error.what();
+        }
+        return "no error";
+    };
+    CHECK(contains(message({.max_batch = 0}), "max_batch is 0"));
+    CHECK(contains(message({.max_sequences = -1}), "max_sequences is -1"));
+    CHECK(contains(message({.prefill_chunk = 0}), "prefill_chunk is 0"));
+    CHECK(contains(message({.cache_bytes = 0}), "cache_bytes is 0"));
+    CHECK(contains(message({.cache_bytes = 1000}), "too little for one block in each layer"));
+    CHECK(contains(message({.block_size = 65}), "block_size is 65"));
+    CHECK(contains(message({.max_prefixes = -1}), "max_prefixes is -1"));
+}
+
+TEST_CASE("an answer ends before a stop token, at the end of the context, or when cancelled") {
+    Served s;
+    mor::Engine engine{s.model};
+    const mor::SamplingOptions greedy{.temperature = 0};
+    auto all = engine.submit(s.prompt, {.max_new_tokens = 1000, .sampling = greedy});
+    engine.run();
+    CHECK(all.finish() == Finish::context_full);
+    const auto tokens = read_all(all);
+    CHECK(tokens.size() == 64 - 5 + 1);  // the last is never read
+
+    const mor::TokenId stop = tokens[6].token;
+    auto stopped = engine.submit(s.prompt, {.stop_tokens = {stop}, .sampling = greedy});
+    engine.run();
+    CHECK(stopped.finish() == Finish::stop_token);
+    std::size_t before = 0;
+    while (tokens[before].token != stop) {
+        ++before;
+    }
+    CHECK(read_all(stopped).size() == before);
+
+    auto cancelled = engine.submit(s.prompt, {.sampling = greedy});
+    auto other = engine.submit(s.prompt, {.max_new_tokens = 4, .sampling = greedy});
+    for (int i = 0; i < 6; ++i) {
+        engine.step();
+    }
+    cancelled.cancel();
+    engine.run();
+    CHECK(cancelled.finish() == Finish::cancelled);
+    CHECK(read_all(cancelled).size() < 128);
+    CHECK(!cancelled.next().has_value());
+    CHECK(read_all(other).size() == 4);
+}
+
+TEST_CASE("a callback that throws, and logits that are not numbers, end their request alone") {
+    Served s;
+    mor::Engine engine{s.model};
+    int calls = 0;
+    auto throwing = engine.submit(s.prompt, {.on_token = [&](const mor::ServedToken&) {
+                                      if (++calls == 3) {
+                                          throw std::runtime_error{"enough"};
+                                      }
+                                  }});
+    auto other = engine.submit(s.prompt, {.max_new_tokens = 9});
+    engine.run();
+    CHECK(error_of<std::runtime_error>(throwing) == "enough");
+    CHECK(calls == 3);
+    CHECK(read_all(other).size() == 9);
+
+    // A token whose vector is not a number, in a model with a head of its own.
+    mor::ModelConfig config = served_config<A>();
+    config.tie_embeddings = false;
+    mor::Model<A, B> broken{s.backend, config, {}, 5};
+    broken.visit_parameters([](mor::Parameter<B>& parameter) {
+        if (parameter.name() == "model.embed_tokens.weight") {
+            parameter.value_matrix().row(9)[0] = std::numeric_limits<float>::quiet_NaN();
+        }
+    });
+    mor::Engine breaking{broken};
+    auto nan = breaking.submit(std::vector<mor::TokenId>{1, 9});
+    auto sound = breaking.submit(std::vector<mor::TokenId>{1, 2}, {.max_new_tokens = 1});
+    breaking.run();
+    CHECK(contains(error_of<mor::NumericError>(nan), "NaN"));
+    CHECK(read_all(sound).size() == 1);
+}
+
+TEST_CASE("requests arrive from several threads while another serves") {
+    Served s;
+    mor::Engine engine{s.model, {.max_batch = 4}};
+    std::jthread server{[&](const std::stop_token& stop) { engine.serve(stop); }};
+    std::vector<std::jthread> clients;
+    std::vector<std::size_t> received(3, 0);
+    for (std::size_t client = 0; client < 3; ++client) {
+        clients.emplace_back([&, client] {
+            for (const Request& request : random_requests(15, client)) {
+                auto handle = engine.submit(request.prompt, request.options);
+                if (request.prompt.size() % 5 == 0) {
+                    handle.cancel();
+                }
+                while (handle.next()) {
+                    ++received[client];
+                }
+                CHECK(handle.finish() != Finish::not_yet);
+            }
+        });
+    }
+    clients.clear();
+    server.request_stop();
+    server.join();
+    for (const std::size_t count : received) {
+        CHECK(count > 20);
+    }
+}
+
+TEST_CASE("an engine that goes away ends what it had not finished") {
+    Served s;
+    auto handle = [&] {
+        mor::Engine engine{s.model};
+        auto running = engine.submit(s.prompt);
+        for (int i = 0; i < 9; ++i) {
+            engine.step();
+        }
+        return running;
+    }();
+    CHECK(handle.finish() == Finish::cancelled);
+    CHECK(!read_all(handle).empty());
+}
+
+TEST_CASE("depth-wise calls of the shared block are full, with rows of different steps") {
+    Served s;
+    Index calls = 0;
+    Index rows = 0;
+    Index mixed = 0;
+    mor::Engine engine{s.model, {.max_batch = 4, .on_call = [&](const mor::EngineCall& call) {
+                                     if (call.part == mor::NextCall::shared_block) {
+                                         ++calls;
+                                         rows += call.rows;
+                                         mixed += call.steps.front() != call.steps.back() ? 1 : 0;
+                                     }
+                                 }}};
+    for (int i = 0; i < 40; ++i) {
+        static_cast<void>(engine.submit(std::vector<mor::TokenId>{i}, {.max_new_tokens = 30}));
+    }
+    engine.run();
+    CHECK(static_cast<double>(rows) / static_cast<double>(calls) > 3.8);
+    CHECK(mixed > calls / 4);
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A request's tokens and depths do not depend on what else is served, on arrival, chunks, memory,
+// threads or the scheduling policy: equal to the bit over many random mixes.
+#include <mor/cache/hybrid.hpp>
+#include <mor/layers/relaxation/recursion_encoding.hpp>
+#include <mor/routing/random_choice.hpp>
+
+#include <doctest/doctest.h>
+#include <unit/serve/serving.hpp>
+
+#include <algorithm>
+#include <numeric>
+#include <string_view>
+#include <vector>
+
+namespace {
+
+using namespace mor::test;
+using mor::Index;
+using B = ServingBackend;
+
+struct RandomRouted : mor::DefaultArchitecture {
+    using Router = mor::RandomChoice;
+};
+struct StepEmbedded : mor::MoRExpert<mor::Cycle> {
+    using Injection = mor::StepEmbedding;
+};
+struct Encoded : mor::MoRToken<> {
+    using Relaxation = mor::RecursionEncoding;
+};
+
+template <class A>
+class Answers {
+public:
+    explicit Answers(mor::Model<A, B>& model) : model_{model}, requests_{random_requests(24, 7)} {
+        // One at a time, token by token.
+        for (const Request& request : requests_) {
+            mor::Engine<A, B, mor::StaticBatch> engine{
+                model_, {.max_batch = 1, .cache_bytes = 1 << 22, .max_prefixes = 0}};
+            auto handle = engine.submit(request.prompt, request.options);
+            engine.run();
+            expected_.push_back(read_all(handle));
+        }
+    }
+
+    [[nodiscard]] const std::vector<std::vector<mor::ServedToken>>& expected() const {
+        return expected_;
+    }
+
+    /// Serves a random choice of the requests in random order; returns how many differ.
+    template <class Scheduling>
+    void check_mix(std::uint64_t seed, mor::EngineCounts& total) {
+        mor::Random random{seed};
+        const auto integer = [&](Index first, Index last) {
+            return mor::testing::uniform_integers(random, 1, first, last).front();
+        };
+        const Index block_size = integer(1, 20);
+        const Index entry = 2 * 16 * static_cast<Index>(sizeof(float));
+        // Room for the longest sequence, and by chance not for many more.
+        const Index blocks = model_.layout().num_unrolled() * (64 / block_size + 1);
+        const mor::EngineOptions options{.max_batch = integer(1, 12),
+                                         .max_sequences = integer(1, 30),
+                                         .prefill_chunk = integer(1, 12),
+                                         .cache_bytes = blocks * block_size * entry * integer(1, 4),
+                                         .block_size = block_size,
+                                         .max_prefixes = integer(0, 4)};
+        mor::Engine<A, B, Scheduling> engine{model_, options};
+        std::vector<std::size_t> order(requests_.size());
+        std::iota(order.begin(), order.end(), std::size_t{0});
+        for (std::size_t i = order.size(); i > 1; --i) {
+            std::swap(order[i - 1],
+                      order[static_cast<std::size_t>(integer(0, static_cast<Index>(i)))]);
+        }
+        order.resize(static_cast<std::size_t>(integer(1, 25)));
+        std::vector<mor::RequestHandle> handles;
+        for (const std::size_t i : order) {
+            handles.push_back(engine.submit(requests_[i].prompt, requests_[i].options));
+            for (Index steps = integer(0, 8); steps > 0; --steps) {
+                engine.step();
+            }
+        }
+        engine.run();
+        for (std::size_t i = 0; i < order.size(); ++i) {
+            CAPTURE(seed);
+            CAPTURE(order[i]);
+            CHECK(read_all(handles[i]) == expected_[order[i]]);
+        }
+        engine.forget_prefixes();
+        CHECK(engine.cache_bytes_in_use() == 0);
+        total.preemptions += engine.counts().preemptions;
+        total.reused_tokens += engine.counts().reused_tokens;
+        total.tokens += engine.counts().tokens;
+    }
+
+private:
+    mor::Model<A, B>& model_;
+    std::vector<Request> requests_;
+    std::vector<std::vector<mor::ServedToken>> expected_;
+};
+
+}  // namespace
+
+// 9 architectures x 20 mixes x 3 policies = 540 mixes.
+TEST_CASE_TEMPLATE("a request's answer is its own", A, mor::Vanilla, mor::Recursive<>,
+                   mor::MoRExpert<>, mor::MoRExpert<mor::Cycle, mor::RecursiveSharingCache>,
+                   mor::MoRExpert<mor::MiddleCycle, mor::HybridCache>, mor::MoRToken<>,
+                   RandomRouted, StepEmbedded, Encoded) {
+    B backend{{.threads = 2}};
+    mor::Model<A, B> model{backend, served_config<A>(), {}, 5};
+    Answers<A> answers{model};
+    mor::EngineCounts total;
+    for (std::uint64_t seed = 0; seed < 20; ++seed) {
+        answers.template check_mix<mor::DepthWise>(seed, total);
+        answers.template check_mix<mor::SequenceWise>(seed + 100, total);
+        answers.template check_mix<mor::StaticBatch>(seed + 200, total);
+    }
+    // Otherwise the test would not test them.
+    CHECK(total.preemptions > 10);
+    CHECK(total.reused_tokens > 100);
+    CHECK(total.tokens > 2000);
+    // Depths differ, where they can.
+    if constexpr (!mor::keeps_every_token<typename A::Router>) {
+        std::vector<Index> seen(4, 0);
+        for (const auto& answer : answers.expected()) {
+            for (const mor::ServedToken& token : answer) {
+                ++seen[static_cast<std::size_t>(token.depth)];
+            }
+        }
+        CHECK(std::count_if(seen.begin(), seen.end(), [](Index n) { return n > 0; }) > 1);
+    }
+}
