@@ -134,6 +134,8 @@ public:
     }
 
     [[nodiscard]] const EngineCounts& counts() const { return counts_; }
+    /// Operations of products and attention so far.
+    [[nodiscard]] double flops() const { return context_.flops(); }
     [[nodiscard]] Index cache_bytes_in_use() const { return cache_.pool().bytes_in_use(); }
     /// Forgets the kept prefixes. With no request running, no memory is in use then.
     void forget_prefixes() { prefixes_.clear(); }

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Serving vanilla, recursive and MoR models of one shape: throughput, latency, occupancy and cache
+// memory, with sequence-wise and depth-wise batching. Weights are random; a MoR token's depth is
+// drawn from the balanced distribution, so that speed does not depend on training.
+//
+// usage: serve_throughput 135M|360M REQUESTS MEAN_TOKENS OUTPUT.json
+#include <mor/mor.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <numeric>
+#include <string>
+#include <tuple>
+#include <vector>
+
+namespace {
+
+using Cpu = mor::Cpu<float>;
+using mor::Index;
+using Json = nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+
+/// Keeps each token with the probability that makes all depths equally frequent; which tokens, is
+/// a hash of their hidden states.
+struct Balanced {
+    static constexpr std::string_view name = "benchmark.balanced";
+    using Merge = mor::GateEachStep;
+    struct Options {};
+    explicit Balanced(const Options& /*options*/) {}
+
+    template <mor::HostBackend B>
+    Index select(mor::Context<B>& /*context*/, const mor::StepView<B>& step) const {
+        Index kept = 0;
+        const auto left = static_cast<double>(step.num_steps - step.step);
+        for (Index i = 0; i < step.num_candidates(); ++i) {
+            std::uint64_t bits = static_cast<std::uint64_t>(step.step);
+            for (Index c = 0; c < 4; ++c) {
+                bits =
+                    (bits ^ std::bit_cast<std::uint32_t>(step.hidden(i, c))) * 0x9E3779B97F4A7C15U;
+                bits ^= bits >> 29;
+            }
+            const double uniform = static_cast<double>(bits >> 11) * 0x1p-53;
+            if (step.step == 0 || uniform < left / (left + 1)) {
+                step.kept[kept] = i;
+                step.weight[kept++] = 0.1F;
+            }
+        }
+        return kept;
+    }
+};
+struct BalancedMoR : mor::DefaultArchitecture {
+    using Router = Balanced;
+};
+
+struct Setting {
+    std::string shape;
+    mor::ModelConfig sizes;
+    std::vector<Index> lengths = {};  // of the answers, [requests]
+    Index longest = 0;
+};
+
+mor::ModelConfig sizes_of(const std::string& shape) {
+    if (shape == "135M") {
+        return {.vocab_size = 49'152,
+                .hidden_size = 576,
+                .intermediate_size = 1'536,
+                .num_layers = 30,
+                .num_heads = 9,
+                .num_kv_heads = 3,
+                .head_dim = 64,
+                .max_positions = 2'048};
+    }
+    mor::check<mor::ConfigError>(shape == "360M", "no shape ", shape, ", only 135M and 360M");
+    return {.vocab_size = 49'152,
+            .hidden_size = 960,
+            .intermediate_size = 2'560,
+            .num_layers = 32,
+            .num_heads = 15,
+            .num_kv_heads = 5,
+            .head_dim = 64,
+            .max_positions = 2'048};
+}
+
+double quantile(std::vector<double> values, double q) {
+    if (values.empty()) {
+        return 0;
+    }
+    std::sort(values.begin(), values.end());
+    return values[static_cast<std::size_t>(q * static_cast<double>(values.size() - 1))];
+}
+
+/// How one batch of requests went.
+struct Run {
+    double seconds = 0;
+    double block_seconds = 0;  // in calls of the shared block
+    double model_seconds = 0;
+    double flops = 0;
+    Index tokens = 0;
+    double occupancy = 0;  // mean rows over max_batch, of the shared block; of all calls without
+    Index peak_bytes = 0;
+    Index preemptions = 0;
+    std::vector<double> first;    // seconds to the first token
+    std::vector<double> between;  // seconds between tokens
+    std::vector<Index> trace;     // rows of each call of the shared block
+};
+
+template <class Scheduling, class A>
+Run serve(const mor::Model<A, Cpu>& model, const Setting& setting, mor::EngineOptions options) {
+    Run run;
+    Index calls = 0;
+    Index rows = 0;
+    options.max_prefixes = 0;
+    options.block_size = 8;
+    options.on_call = [&](const mor::EngineCall& call) {
+        const bool is_block = call.part == mor::NextCall::shared_block;
+        run.model_seconds += call.seconds;
+        run.block_seconds += is_block ? call.seconds : 0;
+        run.peak_bytes = std::max(run.peak_bytes, call.cache_bytes);
+        if (is_block || model.layout().num_steps == 0) {
+            ++calls;
+            rows += call.rows;
+            run.trace.push_back(call.rows);
+        }
+    };
+    mor::Engine<A, Cpu, Scheduling> engine{model, options};
+    const auto start = Clock::now();
+    const auto now = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
+    std::vector<double> last(setting.lengths.size(), 0);
+    std::vector<mor::RequestHandle> handles;
+    for (std::size_t i = 0; i < setting.lengths.size(); ++i) {
+        const std::vector<mor::TokenId> prompt{static_cast<mor::TokenId>(i)};
+        handles.push_back(engine.submit(
+            prompt, {.max_new_tokens = setting.lengths[i],
+                     .sampling = {.temperature = 0},
+                     .on_token = [&, i](const mor::ServedToken&) {
+                         const double at = now();
+                         (last[i] == 0 ? run.first : run.between).push_back(at - last[i]);
+                         last[i] = at;
+                     }}));
+    }
+    engine.run();
+    run.seconds = now();
+    for (const mor::RequestHandle& handle : handles) {
+        mor::check<mor::Error>(handle.finish() == mor::Finish::length, "a request did not finish");
+    }
+    run.flops = engine.flops();
+    run.tokens = engine.counts().tokens;
+    run.preemptions = engine.counts().preemptions;
+    run.occupancy = static_cast<double>(rows) /
+                    static_cast<double>(std::max<Index>(1, calls) * options.max_batch);
+    return run;
+}
+
+class Table {
+public:
+    explicit Table(const Setting& setting) : setting_{setting} {}
+
+    void add(const std::string& batch, const std::string& model, std::string_view scheduling,
+             Index max_batch, Index sequences, const Run& run) {
+        const auto tokens = static_cast<double>(run.tokens);
+        Json row{{"setting", batch},
+                 {"model", model},
+                 {"scheduling", scheduling},
+                 {"max_batch", max_batch},
+                 {"max_sequences", sequences},
+                 {"tokens", run.tokens},
+                 {"seconds", run.seconds},
+                 {"tokens_per_second", tokens / run.seconds},
+                 {"flops_per_token", run.flops / tokens},
+                 {"block_seconds_per_token", run.block_seconds / tokens},
+                 {"scheduler_share", 1 - run.model_seconds / run.seconds},
+                 {"occupancy", run.occupancy},
+                 {"peak_cache_bytes", run.peak_bytes},
+                 {"preemptions", run.preemptions},
+                 {"first_token_median", quantile(run.first, 0.5)},
+                 {"first_token_p99", quantile(run.first, 0.99)},
+                 {"between_tokens_median", quantile(run.between, 0.5)},
+                 {"between_tokens_p99", quantile(run.between, 0.99)},
+                 {"rows_of_calls", run.trace}};
+        std::printf(
+            "%-12s %-14s %-14s %4lld %6.1f tokens/s  %6.3f GFLOP/token  occupancy %.2f  "
+            "cache %6.1f MB  scheduler %.3f  between %.3f / %.3f s\n",
+            batch.c_str(), model.c_str(), std::string{scheduling}.c_str(),
+            static_cast<long long>(max_batch), tokens / run.seconds, 1e-9 * run.flops / tokens,
+            run.occupancy, 1e-6 * static_cast<double>(run.peak_bytes),
+            1 - run.model_seconds / run.seconds, quantile(run.between, 0.5),
+            quantile(run.between, 0.99));
+        std::fflush(stdout);
+        rows_.push_back(std::move(row));
+    }
+    [[nodiscard]] const Json& rows() const { return rows_; }
+
+private:
+    const Setting& setting_;
+    Json rows_ = Json::array();
+};
+
+/// Bytes of keys and values of a token, with `layers` layers of which each holds all tokens.
+double token_bytes(const mor::ModelConfig& sizes, double layers) {
+    return layers * 2 * static_cast<double>(sizes.num_kv_heads * sizes.head_dim) * sizeof(float);
+}
+
+template <class A>
+void measure(const Setting& setting, const std::string& name, Index num_recursions, Table& table) {
+    constexpr Index batch = 32;
+    Cpu cpu;
+    mor::ModelConfig sizes = setting.sizes;
+    mor::ArchitectureOptions<A> options{};
+    double layers = static_cast<double>(sizes.num_layers);
+    if constexpr (A::Sharing::has_steps) {
+        options.sharing.num_recursions = num_recursions;
+        while ((sizes.num_layers - 2) % num_recursions != 0) {
+            ++sizes.num_layers;  // as in the paper
+        }
+        layers = 2 + static_cast<double>(sizes.num_layers - 2) *
+                         (mor::keeps_every_token<typename A::Router>
+                              ? 1.0
+                              : (static_cast<double>(num_recursions) + 1) /
+                                    (2 * static_cast<double>(num_recursions)));
+    }
+    const mor::Model<A, Cpu> model{cpu, sizes, options, 1};
+    const Index plenty = Index{1} << 32;
+    table.add(
+        "batch 32", name, "sequence_wise", batch, batch,
+        serve<mor::SequenceWise>(
+            model, setting, {.max_batch = batch, .max_sequences = batch, .cache_bytes = plenty}));
+    if (!mor::keeps_every_token<typename A::Router>) {
+        table.add("batch 32", name, "depth_wise", batch, 2 * batch - 1,
+                  serve<mor::DepthWise>(
+                      model, setting,
+                      {.max_batch = batch, .max_sequences = 2 * batch - 1, .cache_bytes = plenty}));
+        // As many sequences as fit where 32 of vanilla do.
+        const double vanilla = token_bytes(sizes, static_cast<double>(setting.sizes.num_layers));
+        const auto memory =
+            static_cast<Index>(vanilla * static_cast<double>(batch * (setting.longest + 8)));
+        const auto fitting = static_cast<Index>(batch * vanilla / token_bytes(sizes, layers));
+        table.add("equal memory", name, "depth_wise", fitting, fitting,
+                  serve<mor::DepthWise>(
+                      model, setting,
+                      {.max_batch = fitting, .max_sequences = fitting, .cache_bytes = memory}));
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+    if (argc != 5) {
+        std::fprintf(stderr,
+                     "usage: serve_throughput 135M|360M REQUESTS MEAN_TOKENS OUTPUT.json\n");
+        return 2;
+    }
+    Setting setting{.shape = argv[1], .sizes = sizes_of(argv[1])};
+    const Index requests = std::atol(argv[2]);
+    const double mean = std::atof(argv[3]);
+    mor::Random random{1};
+    for (Index i = 0; i < requests; ++i) {
+        const double length = mean * (1 + 0.25 * random.normal());
+        setting.lengths.push_back(std::max<Index>(1, std::lround(length)));
+        setting.longest = std::max(setting.longest, setting.lengths.back());
+    }
+    setting.sizes.max_positions = setting.longest + 2;
+    Table table{setting};
+    measure<mor::Vanilla>(setting, "vanilla", 1, table);
+    measure<mor::Recursive<>>(setting, "recursive 3", 3, table);
+    measure<BalancedMoR>(setting, "MoR 2", 2, table);
+    measure<BalancedMoR>(setting, "MoR 3", 3, table);
+    measure<BalancedMoR>(setting, "MoR 4", 4, table);
+    std::string command = "serve_throughput";
+    for (int i = 1; i < 4; ++i) {
+        command += std::string{" "} + argv[i];
+    }
+    const Json report{{"command", command},
+                      {"requests", requests},
+                      {"mean_tokens", mean},
+                      {"rows", table.rows()}};
+    std::ofstream{argv[4]} << report.dump(1) << '\n';
+    return 0;
+} catch (const std::exception& error) {
+    std::fprintf(stderr, "serve_throughput: %s\n", error.what());
+    return 1;
+}
