@@ -16,9 +16,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
+#include <memory>
 #include <numeric>
 #include <string>
-#include <tuple>
 #include <vector>
 
 namespace {
@@ -159,48 +160,59 @@ Run serve(const mor::Model<A, Cpu>& model, const Setting& setting, mor::EngineOp
     return run;
 }
 
-class Table {
-public:
-    explicit Table(const Setting& setting) : setting_{setting} {}
+/// One line of the table: how to measure it, and what was measured.
+struct Line {
+    std::string setting;
+    std::string model;
+    std::string_view scheduling;
+    Index max_batch = 0;
+    Index sequences = 0;
+    std::function<Run()> measure = {};
+    std::vector<Run> runs = {};
 
-    void add(const std::string& batch, const std::string& model, std::string_view scheduling,
-             Index max_batch, Index sequences, const Run& run) {
+    /// Of the run with the median time.
+    [[nodiscard]] Json report() {
+        std::sort(runs.begin(), runs.end(),
+                  [](const Run& a, const Run& b) { return a.seconds < b.seconds; });
+        const Run& run = runs[runs.size() / 2];
         const auto tokens = static_cast<double>(run.tokens);
-        Json row{{"setting", batch},
-                 {"model", model},
-                 {"scheduling", scheduling},
-                 {"max_batch", max_batch},
-                 {"max_sequences", sequences},
-                 {"tokens", run.tokens},
-                 {"seconds", run.seconds},
-                 {"tokens_per_second", tokens / run.seconds},
-                 {"flops_per_token", run.flops / tokens},
-                 {"block_seconds_per_token", run.block_seconds / tokens},
-                 {"scheduler_share", 1 - run.model_seconds / run.seconds},
-                 {"occupancy", run.occupancy},
-                 {"peak_cache_bytes", run.peak_bytes},
-                 {"preemptions", run.preemptions},
-                 {"first_token_median", quantile(run.first, 0.5)},
-                 {"first_token_p99", quantile(run.first, 0.99)},
-                 {"between_tokens_median", quantile(run.between, 0.5)},
-                 {"between_tokens_p99", quantile(run.between, 0.99)},
-                 {"rows_of_calls", run.trace}};
+        // The first and the last quarter of the calls: the engine fills and empties.
+        const auto quarter = static_cast<std::ptrdiff_t>(run.trace.size() / 4);
+        const double steady =
+            static_cast<double>(
+                std::accumulate(run.trace.begin() + quarter, run.trace.end() - quarter, Index{0})) /
+            static_cast<double>((std::ssize(run.trace) - 2 * quarter) * max_batch);
         std::printf(
-            "%-12s %-14s %-14s %4lld %6.1f tokens/s  %6.3f GFLOP/token  occupancy %.2f  "
-            "cache %6.1f MB  scheduler %.3f  between %.3f / %.3f s\n",
-            batch.c_str(), model.c_str(), std::string{scheduling}.c_str(),
-            static_cast<long long>(max_batch), tokens / run.seconds, 1e-9 * run.flops / tokens,
-            run.occupancy, 1e-6 * static_cast<double>(run.peak_bytes),
-            1 - run.model_seconds / run.seconds, quantile(run.between, 0.5),
-            quantile(run.between, 0.99));
-        std::fflush(stdout);
-        rows_.push_back(std::move(row));
+            "%-12s %-11s %-13s %3lld rows %3lld sequences %6.1f tokens/s  %.3f GFLOP/token  "
+            "occupancy %.2f (%.2f)  cache %5.1f MB  scheduler %.3f  between %.3f / %.3f s\n",
+            setting.c_str(), model.c_str(), std::string{scheduling}.c_str(),
+            static_cast<long long>(max_batch), static_cast<long long>(sequences),
+            tokens / run.seconds, 1e-9 * run.flops / tokens, run.occupancy, steady,
+            1e-6 * static_cast<double>(run.peak_bytes), 1 - run.model_seconds / run.seconds,
+            quantile(run.between, 0.5), quantile(run.between, 0.99));
+        return {{"setting", setting},
+                {"model", model},
+                {"scheduling", scheduling},
+                {"max_batch", max_batch},
+                {"max_sequences", sequences},
+                {"tokens", run.tokens},
+                {"seconds", run.seconds},
+                {"seconds_fastest", runs.front().seconds},
+                {"seconds_slowest", runs.back().seconds},
+                {"tokens_per_second", tokens / run.seconds},
+                {"flops_per_token", run.flops / tokens},
+                {"block_seconds_per_token", run.block_seconds / tokens},
+                {"scheduler_share", 1 - run.model_seconds / run.seconds},
+                {"occupancy", run.occupancy},
+                {"occupancy_steady", steady},
+                {"peak_cache_bytes", run.peak_bytes},
+                {"preemptions", run.preemptions},
+                {"first_token_median", quantile(run.first, 0.5)},
+                {"first_token_p99", quantile(run.first, 0.99)},
+                {"between_tokens_median", quantile(run.between, 0.5)},
+                {"between_tokens_p99", quantile(run.between, 0.99)},
+                {"rows_of_calls", run.trace}};
     }
-    [[nodiscard]] const Json& rows() const { return rows_; }
-
-private:
-    const Setting& setting_;
-    Json rows_ = Json::array();
 };
 
 /// Bytes of keys and values of a token, with `layers` layers of which each holds all tokens.
@@ -209,9 +221,9 @@ double token_bytes(const mor::ModelConfig& sizes, double layers) {
 }
 
 template <class A>
-void measure(const Setting& setting, const std::string& name, Index num_recursions, Table& table) {
+void add_lines(Cpu& cpu, const Setting& setting, const std::string& name, Index num_recursions,
+               std::vector<Line>& lines) {
     constexpr Index batch = 32;
-    Cpu cpu;
     mor::ModelConfig sizes = setting.sizes;
     mor::ArchitectureOptions<A> options{};
     double layers = static_cast<double>(sizes.num_layers);
@@ -220,32 +232,31 @@ void measure(const Setting& setting, const std::string& name, Index num_recursio
         while ((sizes.num_layers - 2) % num_recursions != 0) {
             ++sizes.num_layers;  // as in the paper
         }
+        const auto steps = static_cast<double>(num_recursions);
+        const bool routed = !mor::keeps_every_token<typename A::Router>;
         layers = 2 + static_cast<double>(sizes.num_layers - 2) *
-                         (mor::keeps_every_token<typename A::Router>
-                              ? 1.0
-                              : (static_cast<double>(num_recursions) + 1) /
-                                    (2 * static_cast<double>(num_recursions)));
+                         (routed ? (steps + 1) / (2 * steps) : 1.0);
     }
-    const mor::Model<A, Cpu> model{cpu, sizes, options, 1};
-    const Index plenty = Index{1} << 32;
-    table.add(
-        "batch 32", name, "sequence_wise", batch, batch,
-        serve<mor::SequenceWise>(
-            model, setting, {.max_batch = batch, .max_sequences = batch, .cache_bytes = plenty}));
+    const auto model = std::make_shared<mor::Model<A, Cpu>>(cpu, sizes, options, 1);
+    constexpr Index plenty = Index{1} << 28;
+    const auto add = [&]<class Scheduling>(Scheduling, const char* group, Index rows,
+                                           Index sequences, Index bytes) {
+        lines.push_back(
+            {group, name, Scheduling::name, rows, sequences, [=, &setting] {
+                 return serve<Scheduling>(
+                     *model, setting,
+                     {.max_batch = rows, .max_sequences = sequences, .cache_bytes = bytes});
+             }});
+    };
+    add(mor::SequenceWise{}, "batch 32", batch, batch, plenty);
     if (!mor::keeps_every_token<typename A::Router>) {
-        table.add("batch 32", name, "depth_wise", batch, 2 * batch - 1,
-                  serve<mor::DepthWise>(
-                      model, setting,
-                      {.max_batch = batch, .max_sequences = 2 * batch - 1, .cache_bytes = plenty}));
+        add(mor::DepthWise{}, "batch 32", batch, 2 * batch - 1, plenty);
         // As many sequences as fit where 32 of vanilla do.
         const double vanilla = token_bytes(sizes, static_cast<double>(setting.sizes.num_layers));
-        const auto memory =
-            static_cast<Index>(vanilla * static_cast<double>(batch * (setting.longest + 8)));
+        const auto longest = static_cast<double>(setting.longest + 8);
         const auto fitting = static_cast<Index>(batch * vanilla / token_bytes(sizes, layers));
-        table.add("equal memory", name, "depth_wise", fitting, fitting,
-                  serve<mor::DepthWise>(
-                      model, setting,
-                      {.max_batch = fitting, .max_sequences = fitting, .cache_bytes = memory}));
+        add(mor::DepthWise{}, "equal memory", (fitting + 1) / 2, fitting,
+            static_cast<Index>(vanilla * batch * longest));
     }
 }
 
@@ -267,12 +278,23 @@ int main(int argc, char** argv) try {
         setting.longest = std::max(setting.longest, setting.lengths.back());
     }
     setting.sizes.max_positions = setting.longest + 2;
-    Table table{setting};
-    measure<mor::Vanilla>(setting, "vanilla", 1, table);
-    measure<mor::Recursive<>>(setting, "recursive 3", 3, table);
-    measure<BalancedMoR>(setting, "MoR 2", 2, table);
-    measure<BalancedMoR>(setting, "MoR 3", 3, table);
-    measure<BalancedMoR>(setting, "MoR 4", 4, table);
+    Cpu cpu;
+    std::vector<Line> lines;
+    add_lines<mor::Vanilla>(cpu, setting, "vanilla", 1, lines);
+    add_lines<mor::Recursive<>>(cpu, setting, "recursive 3", 3, lines);
+    add_lines<BalancedMoR>(cpu, setting, "MoR 2", 2, lines);
+    add_lines<BalancedMoR>(cpu, setting, "MoR 3", 3, lines);
+    add_lines<BalancedMoR>(cpu, setting, "MoR 4", 4, lines);
+    constexpr int repetitions = 3;
+    for (int i = 0; i < repetitions; ++i) {
+        for (Line& line : lines) {
+            line.runs.push_back(line.measure());
+        }
+    }
+    Json rows = Json::array();
+    for (Line& line : lines) {
+        rows.push_back(line.report());
+    }
     std::string command = "serve_throughput";
     for (int i = 1; i < 4; ++i) {
         command += std::string{" "} + argv[i];
@@ -280,7 +302,8 @@ int main(int argc, char** argv) try {
     const Json report{{"command", command},
                       {"requests", requests},
                       {"mean_tokens", mean},
-                      {"rows", table.rows()}};
+                      {"repetitions", repetitions},
+                      {"rows", rows}};
     std::ofstream{argv[4]} << report.dump(1) << '\n';
     return 0;
 } catch (const std::exception& error) {
