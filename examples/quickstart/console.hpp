@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the quickstart prints while it works: one live line on a terminal, plain lines elsewhere,
-// and text coloured by recursion depth.
+// What the quickstart prints while it works: one live line on a terminal, plain lines elsewhere.
 #pragma once
 
+#include "../depth_colours.hpp"
 #include <mor/mor.hpp>
 
 #include <algorithm>
@@ -12,13 +12,9 @@
 #include <cstdio>
 #include <numbers>
 #include <string>
-#include <unistd.h>
 #include <utility>
-#include <vector>
 
 namespace quickstart {
-
-[[nodiscard]] inline bool is_terminal() { return ::isatty(STDOUT_FILENO) == 1; }
 
 /// "1m05s"
 [[nodiscard]] inline std::string format_time(double seconds) {
@@ -40,7 +36,7 @@ public:
         seconds_ += report.seconds;
         tokens_ += static_cast<double>(report.tokens);
         const bool last = report.step == steps_;
-        if (is_terminal()) {
+        if (examples::is_terminal()) {
             std::printf("\r\033[K%s%s", line(report).c_str(), last ? "\n" : "");
         } else if (last || report.step * 10 / steps_ != (report.step - 1) * 10 / steps_) {
             std::printf("%s\n", line(report).c_str());
@@ -76,36 +72,5 @@ private:
     double seconds_ = 0;
     double tokens_ = 0;
 };
-
-/// Prints text, each byte coloured by its depth; without a terminal, the depths stand below each
-/// line.
-inline void print_depths(const std::vector<mor::GeneratedToken>& tokens) {
-    constexpr std::array colours{"\033[0m", "\033[38;5;75m", "\033[38;5;214m", "\033[38;5;203m"};
-    std::string text;
-    std::string depths;
-    const auto flush = [&] {
-        std::printf("    %s\n", text.c_str());
-        if (depths.find_first_not_of("0 ") != std::string::npos) {
-            std::printf("    %s\n", depths.c_str());
-        }
-        text.clear();
-        depths.clear();
-    };
-    for (const mor::GeneratedToken& token : tokens) {
-        if (token.token == '\n') {
-            flush();
-            continue;
-        }
-        const bool printable = token.token >= 32 && token.token < 127;
-        if (is_terminal()) {
-            text += colours[std::min<std::size_t>(static_cast<std::size_t>(token.depth), 3)];
-        } else {
-            depths += static_cast<char>('0' + token.depth);
-        }
-        text += printable ? static_cast<char>(token.token) : '.';
-    }
-    flush();
-    std::printf("%s", is_terminal() ? "\033[0m" : "");
-}
 
 }  // namespace quickstart

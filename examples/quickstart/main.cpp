@@ -212,7 +212,7 @@ int run(const cxxopts::ParseResult& arguments) {
     for (const Result& result : results) {
         if (result.formula_share) {
             std::printf("\n%s, coloured by recursion depth:\n", result.name.c_str());
-            print_depths(result.generation);
+            examples::print_depths(result.generation);
         }
     }
 

@@ -50,13 +50,13 @@ TEST_CASE_TEMPLATE_DEFINE("halting by hand", B, halting_by_hand) {
 TEST_CASE_TEMPLATE_APPLY(halting_by_hand, BackendsUnderTest);
 
 TEST_CASE_TEMPLATE_DEFINE("halting agrees with the oracle", B, halting_agrees) {
+    enum class Last { none, some, all };
     for (const mor::HaltingRule rule : rules) {
-        for (const bool is_last : {false, true}) {
+        for (const Last last : {Last::none, Last::some, Last::all}) {
             for (const Index rows : {0, 1, 130}) {
                 CAPTURE(static_cast<int>(rule));
-                CAPTURE(is_last);
+                CAPTURE(static_cast<int>(last));
                 CAPTURE(rows);
-                const mor::Halting halting{.rule = rule, .threshold = 0.9, .is_last = is_last};
                 Bench<B> bench;
                 std::vector<Index> every(static_cast<std::size_t>(rows));
                 for (std::size_t i = 0; i < every.size(); ++i) {
@@ -64,6 +64,16 @@ TEST_CASE_TEMPLATE_DEFINE("halting agrees with the oracle", B, halting_agrees) {
                 }
                 auto source = bench.integers(every);
                 auto kept = bench.integers(std::vector<Index>(every.size(), -1));
+                auto is_last_of =
+                    bench.integers(mor::testing::uniform_integers(bench.random(), rows, 0, 2));
+                const auto halting = [&](auto side) {
+                    mor::Halting<typename decltype(side)::B> result{
+                        .rule = rule, .threshold = 0.9, .is_last = last == Last::all};
+                    if (last == Last::some) {
+                        result.is_last_of = side(is_last_of);
+                    }
+                    return result;
+                };
                 auto probability = bench.vector_of(probabilities(bench.random(), rows));
                 auto spent = bench.vector_of(probabilities(bench.random(), rows));
                 auto before = bench.vector(rows);
@@ -73,9 +83,9 @@ TEST_CASE_TEMPLATE_DEFINE("halting agrees with the oracle", B, halting_agrees) {
                 auto dprobability = bench.vector(rows);
                 bench.run([&](auto side) {
                     auto& context = side.context;
-                    ops::halt(context, halting, side(probability), side(source), side(spent),
+                    ops::halt(context, halting(side), side(probability), side(source), side(spent),
                               side(before), side(share));
-                    ops::halt_backward(context, halting, side(probability), side(source),
+                    ops::halt_backward(context, halting(side), side(probability), side(source),
                                        side(before), side(dshare), side(carry), side(dprobability));
                 });
                 bench.expect_agreement(spent, 1);
@@ -84,8 +94,8 @@ TEST_CASE_TEMPLATE_DEFINE("halting agrees with the oracle", B, halting_agrees) {
                 bench.expect_agreement(dprobability, 2);
                 bench.expect_agreement(carry, 2);
                 bench.run_and_compare(rows, [&](auto side) {
-                    return ops::ponder_cost(side.context, halting, side(probability), side(before),
-                                            0.3, side(dshare));
+                    return ops::ponder_cost(side.context, halting(side), side(probability),
+                                            side(before), 0.3, side(dshare));
                 });
                 bench.run_and_compare(rows, [&](auto side) {
                     return ops::share_entropy(side.context, side(share), 0.3, side(dshare));

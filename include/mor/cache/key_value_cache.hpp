@@ -14,6 +14,8 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <functional>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -144,13 +146,18 @@ public:
         return {table.keys.view(), table.values.view(), {begin, end, pairs}};
     }
 
+    /// Keys that a layer has stored, of all sequences.
+    [[nodiscard]] Index num_entries(Index layer) const {
+        const auto& positions = tables_[static_cast<std::size_t>(layer)].positions;
+        return std::transform_reduce(positions.begin(), positions.end(), Index{0}, std::plus<>{},
+                                     [](const auto& stored) { return std::ssize(stored); });
+    }
+
     /// Bytes of the stored keys and values; reserved but unused room is not counted.
     [[nodiscard]] Index bytes_in_use() const {
         Index entries = 0;
-        for (const Table& table : tables_) {
-            for (const auto& stored : table.positions) {
-                entries += std::ssize(stored);
-            }
+        for (Index layer = 0; layer < num_layers(); ++layer) {
+            entries += num_entries(layer);
         }
         return entries * key_width_ * 2 * static_cast<Index>(sizeof(Element));
     }

@@ -28,7 +28,7 @@ public:
     /// embeddings, in place.
     void run(MatrixView<B> dx) {
         const Layout& layout = model_.layout();
-        if constexpr (runs_unrolled<Router, Injection>) {
+        if (trace_.steps.empty()) {  // the pass took the stack as one run of layers
             run_layers(0, layout.num_unrolled(), dx);
         } else {
             run_layers(layout.end_of_recursion(), layout.num_unrolled(), dx);

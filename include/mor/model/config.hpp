@@ -7,6 +7,7 @@
 #include <mor/core/reflect.hpp>
 #include <mor/core/types.hpp>
 
+#include <cmath>
 #include <tuple>
 
 namespace mor {
@@ -72,12 +73,15 @@ inline void validate(const ModelConfig& config) {
                        config.num_kv_heads);
     check<ConfigError>(config.head_dim % 2 == 0, "mor::ModelConfig: head_dim is ", config.head_dim,
                        ", expected an even number (rotary embedding turns pairs)");
-    check<ConfigError>(config.rope_theta > 0, "mor::ModelConfig: rope_theta is ", config.rope_theta,
+    check<ConfigError>(config.rope_theta > 0 && std::isfinite(config.rope_theta),
+                       "mor::ModelConfig: rope_theta is ", config.rope_theta,
                        ", expected a positive number");
-    check<ConfigError>(config.rms_norm_epsilon > 0, "mor::ModelConfig: rms_norm_epsilon is ",
-                       config.rms_norm_epsilon, ", expected a positive number");
-    check<ConfigError>(config.initializer_range >= 0, "mor::ModelConfig: initializer_range is ",
-                       config.initializer_range, ", expected 0 or more");
+    check<ConfigError>(config.rms_norm_epsilon > 0 && std::isfinite(config.rms_norm_epsilon),
+                       "mor::ModelConfig: rms_norm_epsilon is ", config.rms_norm_epsilon,
+                       ", expected a positive number");
+    check<ConfigError>(config.initializer_range >= 0 && std::isfinite(config.initializer_range),
+                       "mor::ModelConfig: initializer_range is ", config.initializer_range,
+                       ", expected 0 or more");
 }
 
 }  // namespace mor

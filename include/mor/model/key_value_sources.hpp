@@ -37,6 +37,7 @@ struct TracedSource {
     const KeyRanges<B>& own_ranges;
     ConstIndexView<B> places;  // [queries] which rows of the key layer they are
     Index pairs = 0;           // written by visible(): (query, key) pairs that were shown
+    Index stored = 0;          // written by publish(): entries of keys and values
 
     bool computes() const { return use.computes(); }
     void publish(Context<B>& context, MatrixView<B> keys, MatrixView<B> values) {
@@ -49,6 +50,7 @@ struct TracedSource {
             record.keys = keys;
             record.values = values;
         }
+        stored = record.keys.rows();
     }
     KeyValues<B> visible(Context<B>& context) {
         const auto& shown = trace.at(use.role == KeyUse::Role::reads ? use.key_layer : use.layer);
@@ -120,15 +122,18 @@ struct CachedSource {
     KeyUse use;
     const Rows<B>& queries;
     Index pairs = 0;
+    Index stored = 0;
 
     bool computes() const { return use.computes(); }
     void publish(Context<B>& context, MatrixView<B> keys, MatrixView<B> values) {
+        stored = -cache.num_entries(use.layer);
         if (use.role == KeyUse::Role::updates) {
             cache.follow(context, use.layer, use.key_layer);
             cache.replace(context, use.layer, queries, keys, values);
         } else {
             cache.append(context, use.layer, queries, keys, values);
         }
+        stored += cache.num_entries(use.layer);
     }
     KeyValues<B> visible(Context<B>& context) {
         const Index shown = use.role == KeyUse::Role::reads ? use.key_layer : use.layer;

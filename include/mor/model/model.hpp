@@ -4,6 +4,7 @@
 // whole sequences and `extend`, which continues sequences from a KV cache.
 #pragma once
 
+#include <mor/cache/key_layers.hpp>
 #include <mor/cache/key_value_cache.hpp>
 #include <mor/core/random.hpp>
 #include <mor/layers/embedding.hpp>
@@ -17,6 +18,7 @@
 #include <concepts>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -64,9 +66,8 @@ public:
                 blocks_.emplace_back(uses, config_);
             }
         }
-        for (Index step = 0; step < layout_.num_steps; ++step) {
-            static_cast<void>(schedule_.capacity(step, layout_.num_steps, 0));  // fails early
-        }
+        check_schedule();
+        check_cache_policy();
         initialize(seed);
     }
 
@@ -119,6 +120,16 @@ public:
             x = wanted;
         }
         leave(context, x, trace);
+    }
+
+    /// A cache of another backend cannot be used.
+    template <class Other, class... Rest>
+        requires(!std::same_as<Other, B>)
+    void extend(Context<B>& /*context*/, const Batch& /*batch*/, KeyValueCache<Other>& /*cache*/,
+                Rest&&... /*rest*/) const {
+        static_assert(std::same_as<Other, B>,
+                      "mor: CachePolicy: the key-value cache belongs to another backend than the "
+                      "model");
     }
 
     /// The parts of a pass outside its layers: x [rows, hidden] from tokens [rows], and logits
@@ -236,6 +247,33 @@ private:
                           " layers of width ", cache.key_width(), " for a model of ",
                           layout_.num_unrolled(), " layers of width ",
                           config_.num_kv_heads * config_.head_dim);
+    }
+
+    void check_schedule() const {
+        for (const Index training_step : {Index{0}, Index{1}}) {
+            double previous = 1;
+            for (Index step = 0; step < layout_.num_steps; ++step) {
+                const double capacity = schedule_.capacity(step, layout_.num_steps, training_step);
+                check<ConfigError>(capacity > 0 && capacity <= previous, "mor: schedule ",
+                                   A::Schedule::name, ": the capacity of step ", step, " is ",
+                                   capacity, ", expected a number above 0 and at most ", previous,
+                                   step == 0 ? "" : ", that of the step before");
+                previous = capacity;
+            }
+        }
+    }
+
+    void check_cache_policy() const {
+        using Router = typename A::Router;
+        constexpr StepRows rows = keeps_every_token<Router>         ? StepRows::all
+                                  : reconsiders_every_token<Router> ? StepRows::any
+                                                                    : StepRows::nested;
+        for (Index layer = 0; layer < layout_.num_unrolled(); ++layer) {
+            const std::string_view problem = key_layer_problem(cache_policy_, layout_, layer, rows);
+            check<ConfigError>(problem.empty(), "mor: cache policy ", A::Cache::name, ", layer ",
+                               layer, ": ", problem, ", which is not so with layer ",
+                               cache_policy_.key_layer(layout_, layer));
+        }
     }
 
     RouterWeights make_router_weights() const {

@@ -27,7 +27,7 @@ struct LayerSeen {
     const Rows<B>& rows;        // that passed through it
     ConstMatrixView<B> hidden;  // [rows, hidden] after it
     Index visible_keys = 0;     // (query, key) pairs that its attention saw
-    Index key_bytes = 0;        // of the keys and values that it computed
+    Index key_bytes = 0;        // of the keys and values that it stored
 };
 
 /// A recursion step that is over.
@@ -38,6 +38,9 @@ struct StepSeen {
     ConstIndexView<B> active;   // the same as rows of the recursion's input
     ConstVectorView<B> weight;  // of the kept rows; read it if the router's Merge uses weights
     ConstMatrixView<B> hidden;  // [rows, hidden] the whole stream after it
+    // What the router scored for this step, before any gate: [candidates, 1] of expert-choice, all
+    // depths [rows, steps] of token-choice in step 0, [kept, 1] of halting; else empty.
+    ConstMatrixView<B> scores = {};
 };
 
 /// The recursion is over and its result merged. Only if the model has recursion steps.

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <concepts>
+#include <span>
 #include <vector>
 
 namespace mor {
@@ -147,10 +148,10 @@ private:
         const LayerInput<B> input{rows.positions, model_.rotary(), model_.use_of(layer)};
         model_.block_of(layer).forward(context_, x, input, source, record.saved);
         const ModelConfig& config = model_.config();
-        const Index key_bytes = 2 * rows.size() * config.num_kv_heads * config.head_dim *
-                                static_cast<Index>(sizeof(typename B::Element));
+        const Index entry_bytes = 2 * config.num_kv_heads * config.head_dim *
+                                  static_cast<Index>(sizeof(typename B::Element));
         notify(LayerSeen<B>{layer, model_.layout().step_of(layer), rows, x, source.pairs,
-                            source.computes() ? key_bytes : 0});
+                            source.stored * entry_bytes});
     }
 
     void run_recursion(MatrixView<B> h) {
@@ -216,8 +217,16 @@ private:
         }
         record.result = result;
         Merge::template step<B>(context_, h, trace_.merge, {active, record.weight}, result);
-        notify(StepSeen<B>{view, kept, active, record.weight, h});
+        notify(StepSeen<B>{view, kept, active, record.weight, h, scores_of(step)});
         return next;
+    }
+
+    ConstMatrixView<B> scores_of(Index step) const {
+        if constexpr (requires { trace_.router.scores_of(step); }) {
+            return trace_.router.scores_of(step);
+        } else {
+            return {};
+        }
     }
 
     /// Fills in what the router sees.
@@ -231,8 +240,12 @@ private:
         view.training_step = forward.training_step;
         view.forced_depth = forward.depth.forced_depth;
         view.threshold_offset = forward.depth.threshold_offset;
+        check<ConfigError>(view.capacity > 0 && view.capacity <= 1, "mor: schedule ",
+                           A::Schedule::name, ": the capacity of step ", step, " is ",
+                           view.capacity, ", expected a number above 0 and at most 1");
         view.is_last = step + 1 >= std::min(num_steps, forward.depth.max_depth) ||
                        step + 1 == view.forced_depth;
+        view.is_last_of = last_steps(step, view.rows);
         view.entered = trace_.rows;
         const Index candidates = view.source.size();
         const MatrixView<B> hidden = context_.matrix(candidates, h.columns());
@@ -242,7 +255,31 @@ private:
         view.weight = context_.vector(candidates);
     }
 
+    /// 1 for the rows whose sequence may go no deeper than this step; empty without such limits.
+    ConstIndexView<B> last_steps(Index step, const Rows<B>& rows) {
+        const std::span<const Index> limits = options_.forward.depth.max_depths;
+        if (limits.empty()) {
+            return {};
+        }
+        const std::vector<Index> offsets = to_host(rows.offsets);
+        std::vector<Index> is_last;
+        for (std::size_t s = 0; s < limits.size(); ++s) {
+            is_last.resize(static_cast<std::size_t>(offsets[s + 1]),
+                           step + 1 >= limits[s] ? Index{1} : Index{0});
+        }
+        const IndexView<B> view = context_.indices(rows.size());
+        from_host(view, is_last);
+        return view;
+    }
+
     Index select(const StepView<B>& view) {
+        const Index count = ask_router(view);
+        check<ShapeError>(count >= 0 && count <= view.num_candidates(), "mor: router ",
+                          Router::name, " kept ", count, " of ", view.num_candidates(),
+                          " rows in step ", view.step);
+        return count;
+    }
+    Index ask_router(const StepView<B>& view) {
         if constexpr (keeps_every_token<Router>) {
             ops::number_rows<B>(context_, view.kept);
             return view.num_candidates();

@@ -15,12 +15,14 @@ enum class HaltingRule {
     survive      // p of what is left: the distribution of the first success
 };
 
-/// A row is over when its shares reach `threshold`, and in any case in the last step; its last
+/// A row is over when its shares reach `threshold`, and in any case in its last step; its last
 /// share is what is left.
+template <Backend B>
 struct Halting {
     HaltingRule rule = HaltingRule::accumulate;
     double threshold = 1;
-    bool is_last = false;
+    bool is_last = false;               // of every row
+    ConstIndexView<B> is_last_of = {};  // [n] 1: of this row; or empty
 };
 
 namespace op {
@@ -46,7 +48,7 @@ template <Backend B>
 /// One step of the rows `active` [n]: writes their shares and what they had spent before, both
 /// [n], and adds the shares to spent [rows]. probability [n] in (0, 1).
 template <Backend B>
-void halt(Context<B>& context, const Halting& halting, ConstVectorView<B> probability,
+void halt(Context<B>& context, const Halting<B>& halting, ConstVectorView<B> probability,
           ConstIndexView<B> active, VectorView<B> spent, VectorView<B> before,
           VectorView<B> share) {
     expect_extents("halt", "active", active, probability.extents());
@@ -58,7 +60,7 @@ void halt(Context<B>& context, const Halting& halting, ConstVectorView<B> probab
 /// Writes the gradient of probability [n] from that of the shares. Steps come last first; carry
 /// [rows] passes on what later shares of a row owe to this one, and begins as zero.
 template <Backend B>
-void halt_backward(Context<B>& context, const Halting& halting, ConstVectorView<B> probability,
+void halt_backward(Context<B>& context, const Halting<B>& halting, ConstVectorView<B> probability,
                    ConstIndexView<B> active, ConstVectorView<B> before, ConstVectorView<B> dshare,
                    VectorView<B> carry, VectorView<B> dprobability) {
     expect_extents("halt_backward", "dshare", dshare, probability.extents());
@@ -70,7 +72,7 @@ void halt_backward(Context<B>& context, const Halting& halting, ConstVectorView<
 /// Returns the sum of 1 and, for rows that end in this step, their last share; adds scale times its
 /// gradient to dshare [n]. Over all steps that is the ponder cost of Graves 2016, equation 13.
 template <Backend B>
-double ponder_cost(Context<B>& context, const Halting& halting, ConstVectorView<B> probability,
+double ponder_cost(Context<B>& context, const Halting<B>& halting, ConstVectorView<B> probability,
                    ConstVectorView<B> before, double scale, VectorView<B> dshare) {
     expect_extents("ponder_cost", "dshare", dshare, probability.extents());
     return Kernel<op::PonderCost, B>::run(context, halting, probability, before, scale, dshare);

@@ -22,8 +22,9 @@ struct StepView {
     Index num_steps = 0;
     double capacity = 1;  // the schedule's fraction of each sequence's original rows, in (0, 1]
     Decision decision = Decision::look_ahead;
-    Index training_step = 0;      // from 1 on; 0: not training
-    bool is_last = false;         // no row will take another step after this one
+    Index training_step = 0;            // from 1 on; 0: not training
+    bool is_last = false;               // no row will take another step after this one
+    ConstIndexView<B> is_last_of = {};  // [candidates] 1: this one will not; empty: as is_last
     Index forced_depth = 0;       // if positive, a router must keep all candidates of earlier steps
     double threshold_offset = 0;  // added to the bound of a causal rule, in logits
 
@@ -35,7 +36,7 @@ struct StepView {
     ConstMatrixView<B> previous = {};
 
     // Written by the router. Kept rows are indices of candidates, ascending; weight i belongs to
-    // kept row i and is read only by routers whose Merge uses weights.
+    // kept row i, or with GateAtExit to candidate i of step 0. Only some Merges read it.
     IndexView<B> kept = {};     // room for [candidates]
     VectorView<B> weight = {};  // room for [candidates]
 

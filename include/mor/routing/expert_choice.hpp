@@ -120,6 +120,11 @@ public:
             typename Causality::template Record<B> causality;
         };
         std::vector<Step> steps;  // [steps]
+
+        /// [candidates, 1]
+        [[nodiscard]] ConstMatrixView<B> scores_of(Index step) const {
+            return steps[static_cast<std::size_t>(step)].scores;
+        }
     };
 
     /// Throws ConfigError if an option is out of range.

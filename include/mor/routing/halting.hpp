@@ -40,7 +40,7 @@ struct PonderTime {
         return options.threshold;
     }
     template <Backend B>
-    static void cost(Context<B>& context, const Options& options, const Halting& halting,
+    static void cost(Context<B>& context, const Options& options, const Halting<B>& halting,
                      ConstVectorView<B> probability, ConstVectorView<B> before,
                      ConstVectorView<B> /*share*/, double mean, const StepGradient<B>& gradient,
                      VectorView<B> dshare) {
@@ -69,7 +69,7 @@ struct ExitDistribution {
         return decision == Decision::causal ? options.quantile : 1.0;
     }
     template <Backend B>
-    static void cost(Context<B>& context, const Options& options, const Halting& /*halting*/,
+    static void cost(Context<B>& context, const Options& options, const Halting<B>& /*halting*/,
                      ConstVectorView<B> /*probability*/, ConstVectorView<B> /*before*/,
                      ConstVectorView<B> share, double mean, const StepGradient<B>& gradient,
                      VectorView<B> dshare) {
@@ -119,7 +119,7 @@ public:
     template <Backend B>
     struct Record {
         struct Step {
-            Halting halting;
+            Halting<B> halting;
             ConstIndexView<B> active;   // [kept] rows of the recursion's input
             ConstMatrixView<B> hidden;  // [kept, hidden]
             MatrixView<B> scores;       // [kept, 1]
@@ -131,6 +131,11 @@ public:
         VectorView<B> spent;      // [rows]
         VectorView<B> carry;      // [rows] of the backward pass
         std::vector<Step> steps;  // [steps]
+
+        /// [kept, 1]
+        [[nodiscard]] ConstMatrixView<B> scores_of(Index step) const {
+            return steps[static_cast<std::size_t>(step)].scores;
+        }
     };
 
     /// Throws ConfigError if an option is out of range.
@@ -155,6 +160,11 @@ public:
         own.halting = {.rule = Rule::rule,
                        .threshold = Rule::threshold(options_.rule, step.decision),
                        .is_last = step.is_last};
+        if (step.is_last_of.size() > 0) {
+            const IndexView<B> is_last_of = context.indices(kept);
+            ops::compose_indices<B>(context, step.is_last_of, step.kept.slice(0, kept), is_last_of);
+            own.halting.is_last_of = is_last_of;
+        }
         if (step.forced_depth > 0) {
             // Shares of what is left never reach 1 before the last step.
             own.halting.rule = HaltingRule::survive;

@@ -82,6 +82,11 @@ public:
         MatrixView<B> gate;         // [rows, steps]
         IndexView<B> best;          // [rows] the last step that the row takes
         typename Network::template Weights<B>::Saved network = {};
+
+        /// [rows, steps] in step 0, which decides; nothing in later ones.
+        [[nodiscard]] ConstMatrixView<B> scores_of(Index step) const {
+            return step == 0 ? ConstMatrixView<B>{scores} : ConstMatrixView<B>{};
+        }
     };
 
     /// Throws ConfigError if an option is out of range.

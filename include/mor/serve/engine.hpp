@@ -316,10 +316,9 @@ private:
             }
             at = next;
         }
-        std::vector<Index> steps;
-        for (const ServedRow* row : batch) {
-            steps.push_back(row->depth);
-        }
+        std::vector<Index> steps(batch.size());
+        std::transform(batch.begin(), batch.end(), steps.begin(),
+                       [](const ServedRow* row) { return row->depth; });
         call(NextCall::shared_block, std::ssize(batch), steps, taken, [&] { rows_.step(batch); });
         sort_out(taken);
     }

@@ -344,10 +344,9 @@ private:
 
     StepView<B> narrow(Batch rows, StepView<B> view, const std::vector<Index>& source,
                        ConstMatrixView<B> x) {
-        std::vector<ServedRow*> candidates;
-        for (const Index i : source) {
-            candidates.push_back(rows[static_cast<std::size_t>(i)]);
-        }
+        std::vector<ServedRow*> candidates(source.size());
+        std::transform(source.begin(), source.end(), candidates.begin(),
+                       [&](Index i) { return rows[static_cast<std::size_t>(i)]; });
         const IndexView<B> which = context_.indices(std::ssize(source));
         from_host(which, source);
         const MatrixView<B> hidden = context_.matrix(std::ssize(source), x.columns());

@@ -4,6 +4,7 @@
 // requirements that are violated, one sentence each; an empty list means that the policy conforms.
 #pragma once
 
+#include <mor/cache/key_layers.hpp>
 #include <mor/model/backward.hpp>
 #include <mor/model/model.hpp>
 #include <mor/ops/cross_entropy.hpp>
@@ -191,7 +192,7 @@ template <SharingPolicy S>
     return violations;
 }
 
-/// Runs the schedule for up to five steps and some training steps.
+/// Runs the schedule for `num_steps` steps at several training steps.
 template <SchedulePolicy S>
 [[nodiscard]] Violations check_schedule(const typename S::Options& options, Index num_steps) {
     Violations violations;
@@ -214,17 +215,15 @@ template <SchedulePolicy S>
     return violations;
 }
 
-/// Asks the policy about every layer of a layout.
+/// Asks the policy about every layer of a layout whose router works as `rows` says.
 template <CachePolicy C>
-[[nodiscard]] Violations check_cache(const typename C::Options& options, const Layout& layout) {
+[[nodiscard]] Violations check_cache(const typename C::Options& options, const Layout& layout,
+                                     StepRows rows = StepRows::nested) {
     Violations violations;
     const C cache{options};
     for (Index layer = 0; layer < layout.num_unrolled(); ++layer) {
-        const Index key_layer = cache.key_layer(layout, layer);
-        const bool is_earlier = key_layer >= 0 && key_layer <= layer;
-        detail::require(violations, is_earlier, "a layer reads its own keys or an earlier layer's");
-        detail::require(violations, !is_earlier || cache.key_layer(layout, key_layer) == key_layer,
-                        "a layer whose keys are read computes them itself");
+        const std::string problem{key_layer_problem(cache, layout, layer, rows)};
+        detail::require(violations, problem.empty(), problem);
     }
     return violations;
 }
@@ -233,7 +232,7 @@ template <CachePolicy C>
 /// exact whatever the number of rows: mor::Reference), decoding, and that gradients are finite.
 template <class R, Backend B>
     requires RouterPolicy<R, B>
-[[nodiscard]] Violations check_router(B& backend, const typename R::Options& options = {}) {
+[[nodiscard]] Violations check_router(B& backend, const typename R::Options& options = {}) try {
     using A = detail::RoutedCycle<R>;
     Violations violations;
     for (const std::uint64_t seed : {1U, 2U, 3U}) {
@@ -268,6 +267,8 @@ template <class R, Backend B>
         });
     }
     return violations;
+} catch (const ShapeError& error) {
+    return {std::string{"a router keeps at most the candidates that it sees: "} + error.what()};
 }
 
 /// Puts a whole architecture into a small model of `num_layers` layers: a block, a relaxation, an

@@ -2,6 +2,9 @@
 //
 // Depth at inference as the caller wants it, and watching a pass from outside.
 #include <mor/backends/cpu/cpu.hpp>
+#include <mor/backends/reference/reference.hpp>
+#include <mor/cache/hybrid.hpp>
+#include <mor/model/backward.hpp>
 
 #include <doctest/doctest.h>
 #include <unit/model/small_model.hpp>
@@ -10,6 +13,7 @@
 #include <limits>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -68,6 +72,66 @@ TEST_CASE_TEMPLATE("each sequence has a depth of its own", A, mor::MoRExpert<mor
     // The unlimited sequence is not disturbed by the others.
     const auto logits = mor::to_host(fixture.trace.logits);
     CHECK(max_difference(rows_of(logits, 29, 13, 7), rows_of(all_logits, 29, 13, 7)) < 1e-5);
+}
+
+TEST_CASE_TEMPLATE("one limit for each sequence does what one limit for all does", A,
+                   mor::MoRExpert<mor::Cycle>, mor::MoRToken<mor::MiddleCycle>, RandomRouted,
+                   CyclePonder, MiddleExitGate, mor::Recursive<mor::MiddleCycle>) {
+    Fixture<A> fixture;
+    for (const Index limit : {1, 2, 3}) {
+        const Depths depths = fixture.depths({.max_depth = limit});
+        const auto logits = mor::to_host(fixture.trace.logits);
+        const Depths limits(3, limit);
+        CHECK(fixture.depths({.max_depths = limits}) == depths);
+        CHECK(max_difference(mor::to_host(fixture.trace.logits), logits) < 1e-6);
+    }
+}
+
+TEST_CASE_TEMPLATE("gradients follow a pass that was cut short", A, mor::Recursive<mor::Cycle>,
+                   CyclePonder) {
+    mor::Reference<double> backend;
+    mor::Model<A, mor::Reference<double>> model{backend, small_config<A>(), small_options<A>(), 3};
+    mor::Context<mor::Reference<double>> context{backend};
+    mor::Trace<A, mor::Reference<double>> trace;
+    const Sequences sequences = random_sequences({13, 7}, 29, 5);
+    const Depths limits{1, 3};
+    const mor::ForwardOptions options{.depth = {.max_depths = limits}};
+    auto dlogits = std::vector<double>(20 * 29);
+    mor::Random random{7};
+    for (double& d : dlogits) {
+        d = random.normal();
+    }
+    const auto loss = [&] {
+        model.forward(context, sequences.batch(), options, trace);
+        const auto logits = mor::to_host(trace.logits);
+        return std::inner_product(logits.begin(), logits.end(), dlogits.begin(), 0.0);
+    };
+    loss();
+    const mor::MatrixView<mor::Reference<double>> upstream = context.matrix(20, 29);
+    mor::from_host(upstream, dlogits);
+    model.zero_gradients();
+    // The router's own losses are not part of this one.
+    mor::backward(model, context, trace, upstream, {.loss_scale = 0});
+    std::size_t checked = 0;
+    model.visit_parameters([&](mor::Parameter<mor::Reference<double>>& parameter) {
+        auto values = mor::to_host(std::as_const(parameter).value());
+        const auto gradient = mor::to_host(std::as_const(parameter).gradient());
+        const std::size_t at = values.size() / 2;
+        constexpr double distance = 1e-5;
+        const double original = values[at];
+        const auto loss_at = [&](double value) {
+            values[at] = value;
+            mor::from_host(parameter.value(), values);
+            return loss();
+        };
+        const double numeric =
+            (loss_at(original + distance) - loss_at(original - distance)) / (2 * distance);
+        loss_at(original);
+        CAPTURE(parameter.name());
+        CHECK(std::abs(numeric - gradient[at]) < 1e-6 * std::max(1.0, std::abs(numeric)));
+        ++checked;
+    });
+    CHECK(checked > 10);
 }
 
 TEST_CASE_TEMPLATE("forced_depth sends every token to the same depth", A,
@@ -177,4 +241,46 @@ TEST_CASE("an observer sees every layer and step") {
     fixture.model.extend(fixture.context, fixture.sequences.batch(), cache, fixture.trace, {},
                          decoding);
     CHECK(decoding.key_bytes == cache.bytes_in_use());
+}
+
+TEST_CASE_TEMPLATE("the bytes that an observer sees are those in the cache", A,
+                   mor::MoRExpert<mor::Cycle, mor::RecursiveSharingCache>,
+                   mor::MoRExpert<mor::Cycle, mor::HybridCache>,
+                   mor::MoRToken<mor::MiddleCycle, mor::HybridCache>) {
+    Fixture<A> fixture;
+    auto cache = fixture.model.make_cache(1);
+    Counter counter;
+    for (const mor::TokenId token : {3, 1, 4, 1, 5, 9, 2, 6, 5, 3}) {
+        const std::vector<mor::TokenId> tokens{token};
+        const std::vector<Index> one{1};
+        fixture.model.extend(fixture.context, {tokens, one}, cache, fixture.trace, {}, counter);
+        CHECK(counter.key_bytes == cache.bytes_in_use());
+    }
+}
+
+namespace {
+
+struct ScoreObserver {
+    std::vector<Depths> extents = {};
+
+    void operator()(const mor::StepSeen<Cpu>& seen) {
+        extents.push_back({seen.scores.rows(), seen.scores.columns()});
+    }
+};
+
+}  // namespace
+
+TEST_CASE("an observer sees the router's scores") {
+    const auto extents_of = []<class A>(A) {
+        Fixture<A> fixture;
+        ScoreObserver observer;
+        fixture.model.forward(fixture.context, fixture.sequences.batch(), {}, fixture.trace,
+                              observer);
+        return observer.extents;
+    };
+    CHECK(extents_of(mor::MoRExpert<mor::MiddleCycle>{}) ==
+          std::vector<Depths>{{40, 1}, {40, 1}, {25, 1}});
+    CHECK(extents_of(mor::MoRToken<mor::MiddleCycle>{}).front() == Depths{40, 3});
+    CHECK(extents_of(CyclePonder{}).front() == Depths{40, 1});
+    CHECK(extents_of(RandomRouted{}).front() == Depths{0, 0});
 }

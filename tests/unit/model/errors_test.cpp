@@ -6,7 +6,9 @@
 #include <doctest/doctest.h>
 #include <unit/model/small_model.hpp>
 
+#include <array>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -21,6 +23,8 @@ using mor::TokenId;
 
 using B = mor::Reference<float>;
 using A = mor::DefaultArchitecture;
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
 
 struct Fixture {
     B backend;
@@ -107,6 +111,9 @@ TEST_CASE("an impossible configuration is refused") {
         {{"max_positions is -1"}, [](ModelConfig& c) { c.max_positions = -1; }},
         {{"num_heads 4", "num_kv_heads 3"}, [](ModelConfig& c) { c.num_kv_heads = 3; }},
         {{"head_dim is 5", "even"}, [](ModelConfig& c) { c.head_dim = 5; }},
+        {{"rope_theta is inf"}, [](ModelConfig& c) { c.rope_theta = infinity; }},
+        {{"rms_norm_epsilon is inf"}, [](ModelConfig& c) { c.rms_norm_epsilon = infinity; }},
+        {{"initializer_range is inf"}, [](ModelConfig& c) { c.initializer_range = infinity; }},
         {{"rope_theta is 0"}, [](ModelConfig& c) { c.rope_theta = 0; }},
         {{"rms_norm_epsilon is -1"}, [](ModelConfig& c) { c.rms_norm_epsilon = -1; }},
         {{"initializer_range is -0.5"}, [](ModelConfig& c) { c.initializer_range = -0.5; }},
@@ -136,4 +143,81 @@ TEST_CASE("impossible options are refused by the model that is given them") {
                                        o.schedule.capacities = {0.5, 1.0, 0.5};
                                    }),
                                    {"1 after 0.5"}));
+}
+
+namespace {
+
+/// Whatever it is told to say; in the training steps from `from` on.
+struct AnySchedule {
+    static constexpr std::string_view name = "test.any";
+    struct Options {
+        std::array<double, 3> capacities{1, 1, 1};
+        Index from = 0;
+    };
+    explicit AnySchedule(const Options& options) : options_{options} {}
+    [[nodiscard]] double capacity(Index step, Index /*num_steps*/, Index training_step) const {
+        return training_step < options_.from ? 1.0
+                                             : options_.capacities[static_cast<std::size_t>(step)];
+    }
+
+private:
+    Options options_;
+};
+struct Scheduled : mor::MoRExpert<> {
+    using Schedule = AnySchedule;
+};
+
+/// Lets the layers after the recursion read the last step's keys, which not every row has.
+struct CodaReads {
+    static constexpr std::string_view name = "test.coda_reads";
+    struct Options {};
+    explicit CodaReads(const Options& /*options*/) {}
+    [[nodiscard]] static Index key_layer(const mor::Layout& layout, Index layer) {
+        return layer >= layout.end_of_recursion() ? layout.end_of_recursion() - 1 : layer;
+    }
+};
+
+}  // namespace
+
+TEST_CASE("a schedule of one's own is checked when a model is made of it") {
+    const auto constructing_with = [](const AnySchedule::Options& options) {
+        return [=] {
+            B backend;
+            const mor::Model<Scheduled, B> model{
+                backend, small_config<Scheduled>(), {.schedule = options}};
+        };
+    };
+    CHECK_NOTHROW(constructing_with({})());
+    for (const double wrong : {0.0, -0.5, 1.5, std::numeric_limits<double>::quiet_NaN()}) {
+        CHECK(throws_with<ConfigError>(constructing_with({.capacities = {wrong, wrong, wrong}}),
+                                       {"schedule test.any", "the capacity of step 0"}));
+    }
+    CHECK(throws_with<ConfigError>(constructing_with({.capacities = {0.5, 0.6, 0.5}}),
+                                   {"step 1 is 0.6", "at most 0.5", "the step before"}));
+    // What shows later only is an error then, not a wrong pass.
+    B backend;
+    mor::Model<Scheduled, B> model{backend,
+                                   small_config<Scheduled>(),
+                                   {.schedule = {.capacities = {1.5, 1.5, 1.5}, .from = 4}}};
+    mor::Context<B> context{backend};
+    mor::Trace<Scheduled, B> trace;
+    const std::vector<TokenId> tokens{1, 2, 3};
+    const std::vector<Index> lengths{3};
+    CHECK(throws_with<ConfigError>(
+        [&] {
+            model.forward(context, {tokens, lengths}, {.training_step = 4}, trace);
+        },
+        {"the capacity of step 0 is 1.5"}));
+}
+
+TEST_CASE("a cache policy that sends rows where their keys are not is refused") {
+    struct Routed : mor::MoRExpert<mor::MiddleCycle, CodaReads> {};
+    struct Plain : mor::Recursive<mor::MiddleCycle, CodaReads> {};
+    B backend;
+    CHECK(throws_with<ConfigError>(
+        [&] {
+            const mor::Model<Routed, B> model{backend, small_config<Routed>()};
+        },
+        {"cache policy test.coda_reads, layer 7", "with layer 6"}));
+    CHECK_NOTHROW(mor::Model<Plain, B>{backend, small_config<Plain>()});
 }

@@ -14,6 +14,7 @@
 #include <doctest/doctest.h>
 #include <unit/model/small_model.hpp>
 
+#include <numeric>
 #include <string_view>
 #include <vector>
 
@@ -91,6 +92,29 @@ struct Reversed {
     }
 };
 
+/// Keeps one row more than there are.
+struct TooMany {
+    static constexpr std::string_view name = "test.too_many";
+    using Merge = mor::Replace;
+    struct Options {};
+    explicit TooMany(const Options& /*options*/) {}
+    template <mor::HostBackend B>
+    Index select(mor::Context<B>& /*context*/, const mor::StepView<B>& step) const {
+        std::iota(step.kept.data(), step.kept.data() + step.kept.size(), Index{0});
+        return step.num_candidates() + 1;
+    }
+};
+
+/// Lets the layers after the recursion read the last step's keys, which not every row has.
+struct CodaReads {
+    static constexpr std::string_view name = "test.coda_reads";
+    struct Options {};
+    explicit CodaReads(const Options& /*options*/ = {}) {}
+    [[nodiscard]] static Index key_layer(const mor::Layout& layout, Index layer) {
+        return layer >= layout.end_of_recursion() ? layout.end_of_recursion() - 1 : layer;
+    }
+};
+
 /// Forgets that the step before reaches the loss through `state`, too.
 struct ForgetfulInjection : mor::InputInjection {
     template <mor::Backend B>
@@ -158,6 +182,11 @@ TEST_CASE("mistakes are noticed") {
     CHECK(mor::testing::check_router<FirstHalf>(backend).size() >= 1);
     CHECK(mor::testing::check_router<Reversed>(backend).front() ==
           "kept rows must be ascending and distinct");
+    CHECK(mor::testing::check_router<TooMany>(backend).front().starts_with(
+        "a router keeps at most the candidates that it sees"));
+    const mor::Layout middle = mor::MiddleCycle{{.num_recursions = 2}}.layout(6);
+    CHECK(mor::testing::check_cache<CodaReads>({}, middle).size() == 1);
+    CHECK(mor::testing::check_cache<CodaReads>({}, middle, mor::StepRows::all).empty());
     mor::Reference<double> exact;
     CHECK(mor::testing::check_architecture<ForgetfulArchitecture>(exact, 3).size() > 3);
 }

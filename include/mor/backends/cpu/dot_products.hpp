@@ -95,7 +95,7 @@ struct DotProduct {
 
     /// All rows in [0, num_rows), columns in [first, last), in panels of w that stay in the cache.
     void run(Index num_rows, Index first, Index last) const {
-        constexpr Index panel_bytes = 256 * 1024;
+        constexpr Index panel_bytes = 262'144;
         const Index line = std::max<Index>(1, depth * static_cast<Index>(sizeof(T)));
         const Index width = std::max<Index>(24, panel_bytes / line / 24 * 24);
         for (Index begin = first; begin < last; begin += width) {

@@ -15,13 +15,14 @@ namespace host::detail {
 
 /// The share of a row that had spent `before`, were it not its last.
 template <class T>
-T free_share(const Halting& halting, T probability, T before) {
-    return halting.rule == HaltingRule::accumulate ? probability : probability * (T{1} - before);
+T free_share(HaltingRule rule, T probability, T before) {
+    return rule == HaltingRule::accumulate ? probability : probability * (T{1} - before);
 }
-template <class T>
-bool ends(const Halting& halting, T probability, T before) {
-    return halting.is_last ||
-           before + free_share(halting, probability, before) >= static_cast<T>(halting.threshold);
+template <HostBackend B, class T = typename B::Element>
+bool ends(const Halting<B>& halting, Index i, T probability, T before) {
+    return halting.is_last || (halting.is_last_of.size() > 0 && halting.is_last_of[i] == 1) ||
+           before + free_share(halting.rule, probability, before) >=
+               static_cast<T>(halting.threshold);
 }
 
 }  // namespace host::detail
@@ -42,15 +43,15 @@ struct Kernel<op::SelectUnspent, B> {
 
 template <HostBackend B>
 struct Kernel<op::Halt, B> {
-    static void run(Context<B>& /*context*/, const Halting& halting, ConstVectorView<B> probability,
-                    ConstIndexView<B> active, VectorView<B> spent, VectorView<B> before,
-                    VectorView<B> share) {
+    static void run(Context<B>& /*context*/, const Halting<B>& halting,
+                    ConstVectorView<B> probability, ConstIndexView<B> active, VectorView<B> spent,
+                    VectorView<B> before, VectorView<B> share) {
         using T = typename B::Element;
         for (Index i = 0; i < active.size(); ++i) {
             before[i] = spent[active[i]];
-            const bool over = host::detail::ends<T>(halting, probability[i], before[i]);
+            const bool over = host::detail::ends(halting, i, probability[i], before[i]);
             share[i] = over ? T{1} - before[i]
-                            : host::detail::free_share<T>(halting, probability[i], before[i]);
+                            : host::detail::free_share(halting.rule, probability[i], before[i]);
             spent[active[i]] = over ? T{1} : before[i] + share[i];
         }
     }
@@ -60,15 +61,16 @@ struct Kernel<op::Halt, B> {
 // `survive` all later shares have a factor 1 - p.
 template <HostBackend B>
 struct Kernel<op::HaltBackward, B> {
-    static void run(Context<B>& /*context*/, const Halting& halting, ConstVectorView<B> probability,
-                    ConstIndexView<B> active, ConstVectorView<B> before, ConstVectorView<B> dshare,
-                    VectorView<B> carry, VectorView<B> dprobability) {
+    static void run(Context<B>& /*context*/, const Halting<B>& halting,
+                    ConstVectorView<B> probability, ConstIndexView<B> active,
+                    ConstVectorView<B> before, ConstVectorView<B> dshare, VectorView<B> carry,
+                    VectorView<B> dprobability) {
         using T = typename B::Element;
         for (Index i = 0; i < active.size(); ++i) {
             const T p = probability[i];
             const T left = T{1} - before[i];
             T& later = carry[active[i]];
-            const bool over = host::detail::ends<T>(halting, p, before[i]);
+            const bool over = host::detail::ends(halting, i, p, before[i]);
             if (halting.rule == HaltingRule::accumulate) {
                 dprobability[i] = over ? T{0} : dshare[i] - later;
                 later = over ? dshare[i] : later;
@@ -82,14 +84,14 @@ struct Kernel<op::HaltBackward, B> {
 
 template <HostBackend B>
 struct Kernel<op::PonderCost, B> {
-    static double run(Context<B>& /*context*/, const Halting& halting,
+    static double run(Context<B>& /*context*/, const Halting<B>& halting,
                       ConstVectorView<B> probability, ConstVectorView<B> before, double scale,
                       VectorView<B> dshare) {
         using T = typename B::Element;
         double sum = 0;
         for (Index i = 0; i < probability.size(); ++i) {
             sum += 1;
-            if (host::detail::ends<T>(halting, probability[i], before[i])) {
+            if (host::detail::ends(halting, i, probability[i], before[i])) {
                 sum += 1 - static_cast<double>(before[i]);
                 dshare[i] += static_cast<T>(scale);
             }

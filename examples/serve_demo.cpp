@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Serves prompts, one a line, from a file or the standard input with a saved byte model: all at
+// once, by continuous depth-wise batching. On a terminal the answers grow side by side, each byte
+// in the colour of its recursion depth, above a status line; elsewhere each is printed when
+// complete.
+#include "depth_colours.hpp"
+#include <mor/checkpoint.hpp>
+#include <mor/mor.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <mutex>
+#include <string>
+#include <sys/ioctl.h>
+#include <thread>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace {
+
+using Architectures = mor::ArchitectureList<mor::Vanilla, mor::Recursive<>, mor::MoRExpert<>,
+                                            mor::MoRToken<>, mor::MoRExpert<mor::Cycle>>;
+using Clock = std::chrono::steady_clock;
+using mor::Index;
+
+constexpr mor::EngineOptions engine_options{
+    .max_batch = 16, .cache_bytes = Index{64} << 20, .on_call = nullptr};
+
+/// What the engine did, smoothed over about 20 calls. It is told on the engine's thread.
+class Status {
+public:
+    void add(const mor::EngineCall& call) {
+        const std::lock_guard lock{mutex_};
+        cache_bytes_ = call.cache_bytes;
+        if (call.part == mor::NextCall::shared_block) {
+            for (double& rows : rows_) {
+                rows *= 0.95;
+            }
+            for (const Index step : call.steps) {
+                rows_.resize(std::max(rows_.size(), static_cast<std::size_t>(step) + 1), 0.0);
+                rows_[static_cast<std::size_t>(step)] += 0.05;
+            }
+        }
+    }
+
+    [[nodiscard]] std::string line(Index running, Index tokens) const {
+        const std::lock_guard lock{mutex_};
+        const std::chrono::duration<double> seconds = Clock::now() - start_;
+        std::string text = std::to_string(running) + " running, " + std::to_string(tokens) +
+                           " tokens, " +
+                           std::to_string(static_cast<Index>(tokens / seconds.count())) +
+                           " tokens/s, cache " + std::to_string(cache_bytes_ >> 10) + " of " +
+                           std::to_string(engine_options.cache_bytes >> 10) + " KiB";
+        for (std::size_t step = 0; step < rows_.size(); ++step) {
+            const double share = rows_[step] / static_cast<double>(engine_options.max_batch);
+            text += step == 0 ? ", rows at step " : "  ";
+            text +=
+                std::to_string(step + 1) + ": " + std::to_string(std::lround(100 * share)) + " %";
+        }
+        return text;
+    }
+
+private:
+    mutable std::mutex mutex_;
+    Clock::time_point start_ = Clock::now();
+    Index cache_bytes_ = 0;
+    std::vector<double> rows_ = {};  // of a call, by step
+};
+
+struct Answer {
+    std::string prompt;
+    mor::RequestHandle handle;
+    std::vector<mor::ServedToken> tokens = {};
+    bool is_printed = false;
+
+    /// Takes what has arrived; throws what went wrong.
+    void read() {
+        while (const auto token = handle.try_next()) {
+            tokens.push_back(*token);
+        }
+    }
+
+    /// The prompt and the answer's end, at most `width` bytes wide.
+    [[nodiscard]] std::string line(std::size_t width) const {
+        std::string text = prompt.substr(0, width / 3);
+        const std::size_t room = width - text.size();
+        for (std::size_t i = tokens.size() - std::min(room, tokens.size()); i < tokens.size();
+             ++i) {
+            text += examples::colour_of(tokens[i].depth);
+            text += examples::visible(tokens[i].token);
+        }
+        return text + std::string{examples::plain};
+    }
+};
+
+/// The answers that are on their way, and the status below them, redrawn in place.
+class Screen {
+public:
+    void clear() {
+        if (lines_ > 0) {
+            std::printf("\033[%zuA\r\033[J", lines_);
+        }
+        lines_ = 0;
+    }
+    void draw(const std::vector<Answer>& answers, const std::string& status) {
+        winsize size{};
+        ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size);
+        const std::size_t width = size.ws_col > 20 ? size.ws_col - 1U : 79;
+        const std::size_t height = size.ws_row > 4 ? size.ws_row - 2U : 20;
+        for (const Answer& answer : answers) {
+            if (!answer.is_printed && lines_ < height) {
+                std::printf("%s\n", answer.line(width).c_str());
+                ++lines_;
+            }
+        }
+        std::printf("%s\n", status.substr(0, width).c_str());
+        ++lines_;
+        std::fflush(stdout);
+    }
+
+private:
+    std::size_t lines_ = 0;
+};
+
+void print(Answer& answer) {
+    try {
+        answer.read();
+        std::printf("> %s\n", answer.prompt.c_str());
+        examples::print_depths(answer.tokens);
+    } catch (const mor::Error& error) {
+        std::printf("> %s\n    refused: %s\n", answer.prompt.c_str(), error.what());
+    }
+    answer.is_printed = true;
+}
+
+/// Prints answers as they finish, until all have.
+void watch(std::vector<Answer>& answers, const Status& status) {
+    Screen screen;
+    Index running = std::ssize(answers);
+    Index tokens = 0;
+    while (running > 0) {
+        std::this_thread::sleep_for(std::chrono::milliseconds{50});
+        screen.clear();
+        tokens = 0;
+        for (Answer& answer : answers) {
+            if (!answer.is_printed && answer.handle.finish() != mor::Finish::not_yet) {
+                print(answer);
+                --running;
+            } else if (!answer.is_printed) {
+                answer.read();
+            }
+            tokens += std::ssize(answer.tokens);
+        }
+        if (examples::is_terminal()) {
+            screen.draw(answers, status.line(running, tokens));
+        }
+    }
+    if (!examples::is_terminal()) {
+        std::printf("%s\n", status.line(running, tokens).c_str());
+    }
+}
+
+template <class A, class Backend>
+void serve(const mor::Model<A, Backend>& model, std::istream& prompts) {
+    mor::check<mor::ConfigError>(model.config().vocab_size <= 256, "a vocabulary of ",
+                                 model.config().vocab_size, ", but this shows byte models only");
+    Status status;
+    mor::EngineOptions options = engine_options;
+    options.on_call = [&](const mor::EngineCall& call) { status.add(call); };
+    mor::Engine engine{model, options};
+    const std::jthread server{[&](const std::stop_token& stop) { engine.serve(stop); }};
+    std::vector<Answer> answers;
+    for (std::string prompt; std::getline(prompts, prompt);) {
+        const mor::RequestOptions request{
+            .max_new_tokens = 200,
+            .sampling = {.temperature = 0.8,
+                         .top_p = 0.95,
+                         .seed = static_cast<std::uint64_t>(answers.size())}};
+        const auto handle = engine.submit(mor::io::to_tokens(prompt), request);
+        answers.push_back({std::move(prompt), handle});
+    }
+    watch(answers, status);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+    if (argc != 2 && argc != 3) {
+        std::fprintf(stderr, "usage: serve_demo MODEL_DIRECTORY [PROMPTS]\n");
+        return 2;
+    }
+    std::ifstream file;
+    if (argc == 3) {
+        file.open(argv[2]);
+        mor::check<mor::IoError>(file.is_open(), argv[2], ": cannot be read");
+    }
+    mor::Cpu<float> cpu;
+    const auto any = mor::load_any<Architectures>(cpu, argv[1]);
+    std::visit([&](const auto& model) { serve(model, argc == 3 ? file : std::cin); }, any);
+} catch (const mor::Error& error) {
+    std::fprintf(stderr, "serve_demo: %s\n", error.what());
+    return 1;
+}
