@@ -38,7 +38,7 @@ public:
     void add(const mor::EngineCall& call) {
         const std::lock_guard lock{mutex_};
         cache_bytes_ = call.cache_bytes;
-        if (call.part == mor::NextCall::shared_block) {
+        if (call.part == mor::EnginePart::shared_block) {
             for (double& rows : rows_) {
                 rows *= 0.95;
             }

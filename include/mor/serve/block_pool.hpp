@@ -35,7 +35,7 @@ public:
     [[nodiscard]] Index num_blocks() const { return std::ssize(references_); }
     [[nodiscard]] Index num_free() const { return std::ssize(free_); }
     [[nodiscard]] Index bytes_in_use() const {
-        return (num_blocks() - num_free()) * block_bytes(block_size_, keys_.extents()[1]);
+        return (num_blocks() - num_free()) * block_bytes(block_size_, key_width());
     }
 
     /// A block with one reference. Only while num_free() > 0.
@@ -59,6 +59,7 @@ public:
     /// [blocks * block_size, key_width]
     [[nodiscard]] MatrixView<B> keys() { return keys_.view(); }
     [[nodiscard]] MatrixView<B> values() { return values_.view(); }
+    [[nodiscard]] Index key_width() const { return keys_.extents()[1]; }
 
 private:
     Index block_size_;

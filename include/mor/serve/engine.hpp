@@ -3,16 +3,19 @@
 // Engine: serves many requests with one model, continuously batched, from paged key-value storage.
 #pragma once
 
-#include <mor/serve/prefixes.hpp>
+#include <mor/serve/engine_options.hpp>
+#include <mor/serve/inbox.hpp>
 #include <mor/serve/request.hpp>
 #include <mor/serve/scheduling.hpp>
+#include <mor/serve/sequence.hpp>
+#include <mor/serve/sequence_memory.hpp>
 #include <mor/serve/served_rows.hpp>
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
-#include <deque>
-#include <list>
+#include <cmath>
+#include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -22,98 +25,87 @@
 
 namespace mor {
 
-/// One call of a part of the model, for watching an engine at work.
-struct EngineCall {
-    NextCall part = NextCall::shared_block;
-    Index rows = 0;
-    Index max_batch = 0;
-    std::span<const Index> steps = {};  // [rows] of the shared block: which step each took
-    double seconds = 0;                 // of the model alone
-    Index cache_bytes = 0;              // in use afterwards
-};
-
-struct EngineOptions {
-    Index max_batch = 32;          // rows of one call
-    Index max_sequences = 0;       // admitted at once; 0: 2 * max_batch
-    Index prefill_chunk = 32;      // rows of one sequence in a call, at most max_batch
-    Index cache_bytes = 1L << 28;  // of keys and values
-    Index block_size = 16;         // entries of a cache block, at most 64
-    Index max_prefixes = 8;        // prompts whose keys are kept for requests that begin alike
-    std::function<void(const EngineCall&)> on_call = {};
-};
-
-struct EngineCounts {
-    Index requests = 0;
-    Index tokens = 0;         // produced
-    Index preemptions = 0;    // sequences that gave up their memory and began again
-    Index reused_tokens = 0;  // prompt tokens whose keys came from an earlier prompt
-};
-
-/// `submit` may be called from any thread, also while another one runs `step` or `serve`. A
-/// request's tokens depend on its prompt and options alone, whatever else is served: to the bit if
-/// hidden_size, intermediate_size and head_dim are multiples of 16 (docs/design/0006).
+/// `submit`, `counts` and the handles may be used from any thread, also while another one runs
+/// `step`, `run` or `serve`; all else belongs to that one. Callbacks may submit and cancel.
+///
+/// A request's tokens depend on its prompt and options alone, whatever else is served, in engines
+/// of one block_size: to the bit if hidden_size, intermediate_size and head_dim are multiples of 16
+/// (docs/design/0006).
 template <class A, Backend B, class Scheduling = DepthWise>
     requires ServableArchitecture<A, B> && SchedulingPolicy<Scheduling>
 class Engine {
+    using Sequence = detail::Sequence;
+    using Queue = detail::Queue;
+    using Clock = std::chrono::steady_clock;
+
 public:
     /// The model must outlive the engine. Throws ConfigError if an option is out of range or the
     /// memory too small for one block a layer.
     explicit Engine(const Model<A, B>& model, const EngineOptions& options = {})
         : model_{model},
-          options_{checked(options)},
+          options_{detail::checked(options)},
           context_{model.backend()},
           cache_{key_uses(model), model.config().num_kv_heads * model.config().head_dim,
                  options_.cache_bytes, options_.block_size},
-          num_places_{options_.max_sequences + 2 * options_.max_batch},
-          rows_{model, context_, cache_, num_places_},
-          prefixes_{cache_, options_.max_prefixes} {
+          memory_{cache_, options_.max_prefixes, num_places()},
+          rows_{model, context_, cache_, num_places()} {
         check<ConfigError>(cache_.most_blocks(1) <= cache_.pool().num_blocks(),
                            "mor::Engine: cache_bytes is ", options_.cache_bytes,
                            ", too little for one block in each layer, ",
                            cache_.most_blocks(1) * block_bytes());
-        for (Index place = 0; place < num_places_; ++place) {
-            free_places_.push_back(place);
-        }
     }
 
     Engine(const Engine&) = delete;
     Engine& operator=(const Engine&) = delete;
-    ~Engine() { stop_all(); }
+    ~Engine() {
+        inbox_.fetch(queues_.waiting);
+        queues_.for_each(
+            [this](Queue& queue, Queue::iterator at) { end(queue, at, Finish::engine_stopped); });
+    }
 
     /// Never throws for what is wrong with a request: the handle does, with ConfigError or
     /// ShapeError.
     RequestHandle submit(std::span<const TokenId> prompt, const RequestOptions& options = {}) {
         auto state = std::make_shared<detail::RequestState>();
+        state->cancellations = inbox_.cancellations();
         try {
             auto sequence = std::make_unique<Sequence>(state, prompt, options);
             validate(*sequence);
-            {
-                const std::lock_guard lock{inbox_mutex_};
-                sequence->number = next_number_++;
-                inbox_.push_back(std::move(sequence));
-            }
-            arrived_.notify_one();
+            inbox_.add(std::move(sequence));
         } catch (const Error&) {
             state->end(Finish::failed, std::current_exception());
+            if (options.on_finish) {
+                options.on_finish(Finish::failed, state->error);
+            }
         }
         return RequestHandle{std::move(state)};
     }
 
-    /// One call of the model. Returns false if there was nothing to do.
+    /// One call of the model, or one out of the recursion and one into it. Returns false if there
+    /// was nothing to do.
     bool step() {
-        take_inbox();
-        drop_cancelled();
-        admit();
-        const EngineLoad load = load_now();
-        if (load.running == 0) {
-            return false;
+        counts_.requests += inbox_.fetch(queues_.waiting);
+        if (inbox_.heard_cancellation()) {
+            end_cancelled();
         }
-        const bool around = Scheduling::next(load) == NextCall::boundary;
-        // Where memory for new rows is short, those on their way come first.
-        if (!(around && run_boundary()) && !stepping_.empty()) {
-            run_shared_block();
+        EngineLoad load = load_now();
+        admit(load);
+        reports_.clear();
+        if (load.running > 0) {
+            try {
+                run_next(Scheduling::next(load));
+            } catch (...) {
+                while (!queues_.taken.empty()) {
+                    end(queues_.taken, queues_.taken.begin(), Finish::failed,
+                        std::current_exception());
+                }
+            }
         }
-        return true;
+        publish_counts();
+        for (const EngineCall& call : reports_) {
+            options_.on_call(call);
+        }
+        return load.running > 0;
     }
 
     /// Until no request is left.
@@ -127,71 +119,26 @@ public:
     void serve(const std::stop_token& stop) {
         while (!stop.stop_requested()) {
             if (!step()) {
-                std::unique_lock lock{inbox_mutex_};
-                arrived_.wait(lock, stop, [this] { return !inbox_.empty(); });
+                inbox_.wait(stop);
             }
         }
     }
 
-    [[nodiscard]] const EngineCounts& counts() const { return counts_; }
+    /// As they were after the last step.
+    [[nodiscard]] EngineCounts counts() const {
+        const std::lock_guard lock{published_mutex_};
+        return published_;
+    }
     /// Operations of products and attention so far.
     [[nodiscard]] double flops() const { return context_.flops(); }
     [[nodiscard]] Index cache_bytes_in_use() const { return cache_.pool().bytes_in_use(); }
     /// Forgets the kept prefixes. With no request running, no memory is in use then.
-    void forget_prefixes() { prefixes_.clear(); }
+    void forget_prefixes() {
+        memory_.forget_prefixes();
+        publish_counts();
+    }
 
 private:
-    struct Sequence {
-        Sequence(std::shared_ptr<detail::RequestState> shared, std::span<const TokenId> prompt,
-                 RequestOptions request)
-            : state{std::move(shared)},
-              options{std::move(request)},
-              sampler{options.sampling},
-              tokens{prompt.begin(), prompt.end()},
-              prompt_length{std::ssize(prompt)} {}
-
-        std::shared_ptr<detail::RequestState> state;
-        RequestOptions options;
-        Sampler sampler;
-        std::vector<TokenId> tokens;  // prompt and answer
-        Index prompt_length;
-        Index number = 0;     // of arrival
-        Index processed = 0;  // tokens whose keys are stored
-        SequenceTables tables = {};
-        std::vector<ServedRow> rows = {};  // in flight
-
-        [[nodiscard]] Index num_new() const { return std::ssize(tokens) - prompt_length; }
-        [[nodiscard]] bool goes_on() const {
-            return std::any_of(rows.begin(), rows.end(),
-                               [](const ServedRow& row) { return row.goes_on; });
-        }
-        [[nodiscard]] Index rows_going_on() const {
-            return std::count_if(rows.begin(), rows.end(),
-                                 [](const ServedRow& row) { return row.goes_on; });
-        }
-    };
-    using Queue = std::list<std::unique_ptr<Sequence>>;
-    using Clock = std::chrono::steady_clock;
-
-    static EngineOptions checked(EngineOptions options) {
-        check<ConfigError>(options.max_batch >= 1, "mor::Engine: max_batch is ", options.max_batch,
-                           ", expected at least 1");
-        check<ConfigError>(options.prefill_chunk >= 1, "mor::Engine: prefill_chunk is ",
-                           options.prefill_chunk, ", expected at least 1");
-        check<ConfigError>(options.max_sequences >= 0, "mor::Engine: max_sequences is ",
-                           options.max_sequences, ", expected 0 or more");
-        check<ConfigError>(options.block_size >= 1 && options.block_size <= 64,
-                           "mor::Engine: block_size is ", options.block_size, ", expected 1 to 64");
-        check<ConfigError>(options.cache_bytes > 0, "mor::Engine: cache_bytes is ",
-                           options.cache_bytes, ", expected more than 0");
-        check<ConfigError>(options.max_prefixes >= 0, "mor::Engine: max_prefixes is ",
-                           options.max_prefixes, ", expected 0 or more");
-        options.prefill_chunk = std::min(options.prefill_chunk, options.max_batch);
-        if (options.max_sequences == 0) {
-            options.max_sequences = 2 * options.max_batch;
-        }
-        return options;
-    }
     static std::vector<detail::KeyUse> key_uses(const Model<A, B>& model) {
         std::vector<detail::KeyUse> uses;
         for (Index layer = 0; layer < model.layout().num_unrolled(); ++layer) {
@@ -202,6 +149,11 @@ private:
     [[nodiscard]] Index block_bytes() const {
         return BlockPool<B>::block_bytes(options_.block_size,
                                          model_.config().num_kv_heads * model_.config().head_dim);
+    }
+
+    /// Rows rest in these between calls: at most max_batch of a call, and those that wait.
+    [[nodiscard]] Index num_places() const {
+        return options_.max_sequences + 2 * options_.max_batch;
     }
 
     void validate(const Sequence& sequence) const {
@@ -219,8 +171,10 @@ private:
                            options.max_new_tokens, ", expected at least 1");
         check<ConfigError>(options.max_depth >= 1, "mor::Engine: max_depth is ", options.max_depth,
                            ", expected at least 1");
+        // The last token is never read.
         const Index longest =
-            std::min(sequence.prompt_length + options.max_new_tokens, config.max_positions);
+            sequence.prompt_length +
+            std::min(options.max_new_tokens - 1, config.max_positions - sequence.prompt_length);
         check<ConfigError>(cache_.most_blocks(longest) <= cache_.pool().num_blocks(),
                            "mor::Engine: a sequence of ", longest, " tokens can need ",
                            cache_.most_blocks(longest) * block_bytes(),
@@ -229,356 +183,300 @@ private:
 
     // --- who is served ---------------------------------------------------------------------------
 
-    void take_inbox() {
-        const std::lock_guard lock{inbox_mutex_};
-        counts_.requests += std::ssize(inbox_);
-        for (auto& sequence : inbox_) {
-            waiting_.push_back(std::move(sequence));
-        }
-        inbox_.clear();
-    }
-
-    void drop_cancelled() {
-        for (Queue* queue : {&waiting_, &entering_, &stepping_, &leaving_}) {
-            for (auto at = queue->begin(); at != queue->end();) {
-                const auto next = std::next(at);
-                if ((*at)->state->wants_to_stop()) {
-                    end(*queue, at, Finish::cancelled);
-                }
-                at = next;
+    void end_cancelled() {
+        queues_.for_each([this](Queue& queue, Queue::iterator at) {
+            if ((*at)->state->is_cancelled) {
+                end(queue, at, Finish::cancelled);
             }
-        }
+        });
     }
 
-    /// Requests join in the order of their arrival, while their prompts would fit.
-    void admit() {
-        while (!waiting_.empty() && num_running() < options_.max_sequences &&
-               Scheduling::admits(load_now())) {
-            Sequence& sequence = *waiting_.front();
-            if (num_running() > 0 &&
-                cache_.most_blocks(std::ssize(sequence.tokens)) > cache_.pool().num_free()) {
+    /// Requests join in the order of their arrival, while there is room.
+    void admit(EngineLoad& load) {
+        while (!queues_.waiting.empty() && load.running < options_.max_sequences &&
+               Scheduling::admits(load)) {
+            Sequence& sequence = *queues_.waiting.front();
+            if (!memory_.has_room(sequence, queues_)) {
                 return;
             }
-            sequence.tables = cache_.make_tables();
-            sequence.processed = prefixes_.reuse(context_, sequence.tokens, sequence.tables);
-            counts_.reused_tokens += sequence.processed;
-            entering_.splice(entering_.end(), waiting_, waiting_.begin());
+            counts_.reused_tokens += memory_.begin(context_, sequence);
+            queues_.entering.splice(queues_.entering.end(), queues_.waiting,
+                                    queues_.waiting.begin());
+            ++load.running;
+            load.entering += next_rows(sequence);
         }
-    }
-    [[nodiscard]] Index num_running() const {
-        return static_cast<Index>(entering_.size() + stepping_.size() + leaving_.size());
     }
 
     [[nodiscard]] EngineLoad load_now() const {
-        EngineLoad load{.running = num_running(), .max_batch = options_.max_batch};
-        for (const auto& sequence : entering_) {
-            load.entering += chunk_of(*sequence);
-            load.started += sequence->num_new() > 0 || sequence->processed > 0 ? 1 : 0;
+        EngineLoad load{.running = queues_.num_running(), .max_batch = options_.max_batch};
+        for (const auto& sequence : queues_.entering) {
+            load.entering += next_rows(*sequence);
+            load.started += sequence->has_begun ? 1 : 0;
         }
-        for (const auto& sequence : stepping_) {
+        for (const auto& sequence : queues_.stepping) {
             load.stepping += sequence->rows_going_on();
         }
-        for (const auto& sequence : leaving_) {
+        for (const auto& sequence : queues_.leaving) {
             load.leaving += std::ssize(sequence->rows);
         }
-        load.started += static_cast<Index>(stepping_.size() + leaving_.size());
+        load.started += std::ssize(queues_.stepping) + std::ssize(queues_.leaving);
         return load;
     }
-    [[nodiscard]] Index chunk_of(const Sequence& sequence) const {
-        return std::min(options_.prefill_chunk, std::ssize(sequence.tokens) - sequence.processed);
+    [[nodiscard]] Index next_rows(const Sequence& sequence) const {
+        return std::min(options_.prefill_chunk, sequence.num_unprocessed());
     }
 
     // --- calls -----------------------------------------------------------------------------------
 
+    void run_next(NextCall next) {
+        if (next == NextCall::boundary) {
+            const bool left = leave();
+            if (enter() || left) {
+                return;
+            }
+        }
+        // Where memory for new rows is short, those on their way come first.
+        if (!queues_.stepping.empty()) {
+            run_shared_block();
+        }
+    }
+
+    /// Rows that waited longest, of any step or, where they cannot share a call, of one: the one
+    /// that waited longest if the policy mixes depths, else the lowest, so that all rows of a token
+    /// go together.
     void run_shared_block() {
         const bool mixes = Scheduling::mixes_depths && rows_.mixes_steps();
-        Index lowest = 0;
-        if (!mixes) {
-            lowest = depth_of(**std::min_element(
-                stepping_.begin(), stepping_.end(),
-                [](const auto& a, const auto& b) { return depth_of(*a) < depth_of(*b); }));
-        }
-        std::vector<ServedRow*> batch;
-        Queue taken;
-        for (auto at = stepping_.begin(); at != stepping_.end();) {
+        const Index depth = Scheduling::mixes_depths ? queues_.stepping.front()->depth()
+                                                     : lowest_depth(queues_.stepping);
+        batch_.clear();
+        steps_.clear();
+        const auto is_full = [&] { return std::ssize(batch_) == options_.max_batch; };
+        bool is_cut = false;  // the last one taken has rows that did not fit
+        for (auto at = queues_.stepping.begin(); at != queues_.stepping.end() && !is_full();) {
             const auto next = std::next(at);
-            Sequence& sequence = **at;
-            const bool fits = std::ssize(batch) + sequence.rows_going_on() <= options_.max_batch;
-            if (fits && (mixes || depth_of(sequence) == lowest)) {
-                for (ServedRow& row : sequence.rows) {
-                    if (row.goes_on) {
-                        batch.push_back(&row);
+            const std::size_t before = batch_.size();
+            for (ServedRow& row : (*at)->rows) {
+                if (row.goes_on && (mixes || row.depth == depth)) {
+                    if (is_full()) {
+                        is_cut = true;
+                        break;
                     }
+                    batch_.push_back(&row);
+                    steps_.push_back(row.depth);
                 }
-                taken.splice(taken.end(), stepping_, at);
-            } else if (!fits && mixes) {
+            }
+            if (batch_.size() > before) {
+                queues_.taken.splice(queues_.taken.end(), queues_.stepping, at);
+            }
+            at = next;
+        }
+        call(EnginePart::shared_block, [&] { rows_.step(batch_); });
+        if (is_cut) {
+            queues_.stepping.splice(queues_.stepping.begin(), queues_.taken,
+                                    std::prev(queues_.taken.end()));
+        }
+        queues_.sort_taken();
+    }
+    static Index lowest_depth(const Queue& queue) {
+        Index lowest = queue.front()->depth();
+        for (const auto& sequence : queue) {
+            for (const ServedRow& row : sequence->rows) {
+                lowest = row.goes_on ? std::min(lowest, row.depth) : lowest;
+            }
+        }
+        return lowest;
+    }
+
+    bool enter() {
+        batch_.clear();
+        while (!queues_.entering.empty()) {
+            Sequence& sequence = *queues_.entering.front();
+            const Index count =
+                std::min({next_rows(sequence), options_.max_batch - std::ssize(batch_),
+                          memory_.num_free_places()});
+            if (count == 0) {
                 break;
             }
-            at = next;
+            if (memory_.reserve(sequence, count, queues_)) {
+                memory_.make_rows(sequence, count);
+                append_rows(sequence);
+                queues_.take(queues_.entering);
+            } else if (!batch_.empty()) {
+                break;  // those taken may be younger, and will soon give memory back
+            } else {
+                memory_.preempt(queues_, queues_.entering, queues_.entering.begin());
+            }
         }
-        std::vector<Index> steps(batch.size());
-        std::transform(batch.begin(), batch.end(), steps.begin(),
-                       [](const ServedRow* row) { return row->depth; });
-        call(NextCall::shared_block, std::ssize(batch), steps, taken, [&] { rows_.step(batch); });
-        sort_out(taken);
-    }
-    static Index depth_of(const Sequence& sequence) {
-        return std::find_if(sequence.rows.begin(), sequence.rows.end(),
-                            [](const ServedRow& row) { return row.goes_on; })
-            ->depth;
-    }
-
-    /// Returns false if no row could leave or enter.
-    bool run_boundary() {
-        const bool left = leave();
-        return enter() || left;
-    }
-
-    bool leave() {
-        std::vector<ServedRow*> batch;
-        std::vector<ServedRow*> last;  // of those sequences whose next token is to be drawn
-        Queue taken = take_leaving(batch);
-        if (batch.empty()) {
+        if (batch_.empty()) {
             return false;
         }
-        std::vector<typename B::Element> logits;
-        call(NextCall::boundary, std::ssize(batch), {}, taken, [&] {
-            rows_.leave(batch);
-            for (const auto& sequence : taken) {
-                sequence->processed += std::ssize(sequence->rows);
-                if (sequence->processed == std::ssize(sequence->tokens)) {
-                    last.push_back(&sequence->rows.back());
-                }
-            }
-            if (!last.empty()) {
-                logits = rows_.logits(last);
-            }
-        });
-        const auto vocabulary = static_cast<std::size_t>(model_.config().vocab_size);
-        std::size_t drawn = 0;
-        for (auto at = taken.begin(); at != taken.end();) {
-            const auto next = std::next(at);
-            Sequence& sequence = **at;
-            const bool draws = drawn < last.size() && &sequence.rows.back() == last[drawn];
-            const Index depth = sequence.rows.back().depth;
-            give_back_places(sequence);
-            cache_.trim(sequence.tables);
-            if (draws) {
-                const std::span own{logits.data() + vocabulary * drawn++, vocabulary};
-                draw(taken, at, own, depth);
-            }
-            at = next;
-        }
-        entering_.splice(entering_.end(), taken);
+        call(EnginePart::enter, [&] { rows_.enter(batch_); });
+        queues_.sort_taken();
         return true;
     }
 
-    /// Draws the next token of a sequence, and ends it if that was the last.
-    void draw(Queue& queue, typename Queue::iterator at,
-              std::span<const typename B::Element> logits, Index depth) {
-        Sequence& sequence = **at;
+    bool leave() {
+        batch_.clear();
+        while (!queues_.leaving.empty() &&
+               std::ssize(batch_) + std::ssize(queues_.leaving.front()->rows) <=
+                   options_.max_batch) {
+            append_rows(*queues_.leaving.front());
+            queues_.take(queues_.leaving);
+        }
+        if (batch_.empty()) {
+            return false;
+        }
+        std::vector<ServedRow*> last;  // of those sequences whose next token is to be drawn
+        for (const auto& sequence : queues_.taken) {
+            if (std::ssize(sequence->rows) == sequence->num_unprocessed()) {
+                last.push_back(&sequence->rows.back());
+            }
+        }
+        std::span<const typename B::Element> logits;
+        call(
+            EnginePart::leave,
+            [&] {
+                rows_.leave(batch_);
+                if (!last.empty()) {
+                    logits = rows_.logits(last);
+                }
+            },
+            std::ssize(last));
+        const auto vocabulary = static_cast<std::size_t>(model_.config().vocab_size);
+        while (!queues_.taken.empty()) {
+            Sequence& sequence = *queues_.taken.front();
+            const Index depth = sequence.rows.back().depth;
+            const bool draws = std::ssize(sequence.rows) == sequence.num_unprocessed();
+            sequence.processed += std::ssize(sequence.rows);
+            memory_.end_rows(sequence);
+            if (draws) {
+                const auto own = logits.first(vocabulary);
+                logits = logits.subspan(vocabulary);
+                if (draw(queues_.taken, own, depth)) {
+                    continue;
+                }
+            }
+            queues_.entering.splice(queues_.entering.end(), queues_.taken, queues_.taken.begin());
+        }
+        return true;
+    }
+
+    void append_rows(Sequence& sequence) {
+        for (ServedRow& row : sequence.rows) {
+            batch_.push_back(&row);
+        }
+    }
+
+    /// Draws the next token of the queue's first sequence. Returns true if it ended there.
+    bool draw(Queue& queue, std::span<const typename B::Element> logits, Index depth) {
+        Sequence& sequence = *queue.front();
         const RequestOptions& options = sequence.options;
+        const auto ends = [&](Finish how) {
+            memory_.keep(sequence);
+            end(queue, queue.begin(), how);
+            return true;
+        };
         if (sequence.processed == sequence.prompt_length) {
-            prefixes_.keep(sequence.tokens, sequence.tables);
+            memory_.keep(sequence);
         }
         try {
             const TokenId token = sequence.sampler.sample(logits, sequence.tokens);
             if (std::find(options.stop_tokens.begin(), options.stop_tokens.end(), token) !=
                 options.stop_tokens.end()) {
-                end(queue, at, Finish::stop_token);
-                return;
+                return ends(Finish::stop_token);
             }
             sequence.tokens.push_back(token);
             ++counts_.tokens;
-            const ServedToken served{token, depth};
-            sequence.state->add(served);
+            ServedToken served{.token = token, .depth = depth};
+            if (options.wants_log_probabilities) {
+                served.log_probability = log_probability(logits, token);
+            }
             if (options.on_token) {
                 options.on_token(served);
+            } else {
+                sequence.state->add(served);
             }
         } catch (...) {
-            end(queue, at, Finish::failed, std::current_exception());
-            return;
+            end(queue, queue.begin(), Finish::failed, std::current_exception());
+            return true;
         }
         if (sequence.num_new() == options.max_new_tokens) {
-            end(queue, at, Finish::length);
-        } else if (std::ssize(sequence.tokens) > model_.config().max_positions) {
-            end(queue, at, Finish::context_full);
+            return ends(Finish::length);
         }
+        if (std::ssize(sequence.tokens) > model_.config().max_positions) {
+            return ends(Finish::context_full);
+        }
+        return false;
+    }
+    static double log_probability(std::span<const typename B::Element> logits, TokenId token) {
+        const auto largest = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
+        double sum = 0;
+        for (const auto logit : logits) {
+            sum += std::exp(static_cast<double>(logit) - largest);
+        }
+        return static_cast<double>(logits[static_cast<std::size_t>(token)]) - largest -
+               std::log(sum);
     }
 
-    bool enter() {
-        std::vector<ServedRow*> batch;
-        Queue taken;
-        while (!entering_.empty()) {
-            Sequence& sequence = *entering_.front();
-            const Index count = chunk_of(sequence);
-            if (std::ssize(batch) + count > options_.max_batch ||
-                count > std::ssize(free_places_)) {
-                break;
-            }
-            if (reserve(sequence, count)) {
-                make_rows(sequence, count);
-                append_rows(sequence, batch);
-                taken.splice(taken.end(), entering_, entering_.begin());
-            } else {
-                preempt(entering_, entering_.begin());  // older ones have the memory
-            }
-        }
-        if (batch.empty()) {
-            return false;
-        }
-        call(NextCall::boundary, std::ssize(batch), {}, taken, [&] { rows_.enter(batch); });
-        sort_out(taken);
-        return true;
-    }
-
-    /// Moves sequences out of the leaving queue while their rows fit into a call.
-    Queue take_leaving(std::vector<ServedRow*>& batch) {
-        Queue taken;
-        while (!leaving_.empty() &&
-               std::ssize(batch) + std::ssize(leaving_.front()->rows) <= options_.max_batch) {
-            append_rows(*leaving_.front(), batch);
-            taken.splice(taken.end(), leaving_, leaving_.begin());
-        }
-        return taken;
-    }
-    static void append_rows(Sequence& sequence, std::vector<ServedRow*>& batch) {
-        for (ServedRow& row : sequence.rows) {
-            batch.push_back(&row);
-        }
-    }
-
-    /// After a call: rows with steps to take wait for them, others to leave.
-    void sort_out(Queue& taken) {
-        while (!taken.empty()) {
-            Queue& queue = taken.front()->goes_on() ? stepping_ : leaving_;
-            queue.splice(queue.end(), taken, taken.begin());
-        }
-    }
-
-    /// Runs the model. Its errors end the requests of the call, and no others.
+    /// Runs a part of the model for batch_, the rows of the sequences taken.
     template <class Function>
-    void call(NextCall part, Index rows, std::span<const Index> steps, Queue& taken,
-              Function&& function) {
+    void call(EnginePart part, Function&& function, Index drawn = 0) {
         const auto start = Clock::now();
-        try {
-            function();
-        } catch (...) {
-            while (!taken.empty()) {
-                end(taken, taken.begin(), Finish::failed, std::current_exception());
-            }
-            return;
-        }
+        function();
         if (options_.on_call) {
             const std::chrono::duration<double> seconds = Clock::now() - start;
-            options_.on_call(
-                {part, rows, options_.max_batch, steps, seconds.count(), cache_bytes_in_use()});
-        }
-    }
-
-    // --- memory ----------------------------------------------------------------------------------
-
-    /// Blocks for the next rows of a sequence. Takes them, if need be, from kept prefixes, then
-    /// from the youngest others. Returns false if only older ones have memory.
-    bool reserve(Sequence& sequence, Index count) {
-        while (cache_.missing_blocks(sequence.tables, count) > cache_.pool().num_free()) {
-            if (!prefixes_.drop_oldest() && !preempt_younger(sequence)) {
-                return false;
+            EngineCall report{.part = part,
+                              .rows = std::ssize(batch_),
+                              .drawn = drawn,
+                              .seconds = seconds.count(),
+                              .cache_bytes = cache_bytes_in_use(),
+                              .stored_bytes = cache_.num_entries() * cache_.entry_bytes()};
+            if (part == EnginePart::shared_block) {
+                report.steps = steps_;
             }
-        }
-        cache_.reserve(sequence.tables, count);
-        return true;
-    }
-
-    bool preempt_younger(const Sequence& sequence) {
-        Queue* where = nullptr;
-        typename Queue::iterator youngest;
-        for (Queue* queue : {&entering_, &stepping_, &leaving_}) {
-            for (auto at = queue->begin(); at != queue->end(); ++at) {
-                if ((*at)->number > sequence.number && holds_memory(**at) &&
-                    (where == nullptr || (*at)->number > (*youngest)->number)) {
-                    where = queue;
-                    youngest = at;
+            queues_.for_each_running([&](const Queue& queue) {
+                for (const auto& sequence : queue) {
+                    report.cached_tokens += sequence->processed + std::ssize(sequence->rows);
                 }
-            }
+            });
+            reports_.push_back(report);
         }
-        if (where == nullptr) {
-            return false;
-        }
-        preempt(*where, youngest);
-        return true;
     }
 
-    /// Takes all memory from a running sequence; it begins again when there is room.
-    void preempt(Queue& queue, typename Queue::iterator at) {
-        Sequence& sequence = **at;
-        ++counts_.preemptions;
-        give_back(sequence);
-        sequence.processed = 0;
-        const auto before = std::find_if(waiting_.begin(), waiting_.end(), [&](const auto& other) {
-            return other->number > sequence.number;
-        });
-        waiting_.splice(before, queue, at);
-    }
-    static bool holds_memory(const Sequence& sequence) {
-        return std::any_of(sequence.tables.begin(), sequence.tables.end(),
-                           [](const BlockTable& table) { return !table.blocks.empty(); });
+    void end(Queue& queue, Queue::iterator at, Finish how, const std::exception_ptr& why = {}) {
+        memory_.give_back(**at);
+        Queue ended;
+        ended.splice(ended.begin(), queue, at);
+        ended.front()->state->end(how, why);
+        if (ended.front()->options.on_finish) {
+            ended.front()->options.on_finish(how, why);
+        }
     }
 
-    void make_rows(Sequence& sequence, Index count) {
-        for (Index i = 0; i < count; ++i) {
-            const Index position = sequence.processed + i;
-            sequence.rows.push_back({.tables = &sequence.tables,
-                                     .token = sequence.tokens[static_cast<std::size_t>(position)],
-                                     .position = position,
-                                     .max_depth = sequence.options.max_depth,
-                                     .place = free_places_.back()});
-            free_places_.pop_back();
-        }
-    }
-    void give_back_places(Sequence& sequence) {
-        for (const ServedRow& row : sequence.rows) {
-            free_places_.push_back(row.place);
-        }
-        sequence.rows.clear();
-    }
-    void give_back(Sequence& sequence) {
-        give_back_places(sequence);
-        cache_.clear(sequence.tables);
-    }
-
-    void end(Queue& queue, typename Queue::iterator at, Finish how, std::exception_ptr why = {}) {
-        give_back(**at);
-        (*at)->state->end(how, std::move(why));
-        queue.erase(at);
-    }
-    void stop_all() {
-        take_inbox();
-        for (Queue* queue : {&waiting_, &entering_, &stepping_, &leaving_}) {
-            while (!queue->empty()) {
-                end(*queue, queue->begin(), Finish::cancelled);
-            }
-        }
+    void publish_counts() {
+        counts_.preemptions = memory_.num_preemptions();
+        counts_.cache_bytes = cache_bytes_in_use();
+        counts_.running = queues_.num_running();
+        counts_.waiting = std::ssize(queues_.waiting);
+        const std::lock_guard lock{published_mutex_};
+        published_ = counts_;
     }
 
     const Model<A, B>& model_;
     EngineOptions options_;
     Context<B> context_;
     PagedKeyValueCache<B> cache_;
-    Index num_places_;
+    detail::SequenceMemory<B> memory_;
     ServedRows<A, B> rows_;
-    KeptPrefixes<B> prefixes_;
-    std::vector<Index> free_places_;
-    Queue waiting_;   // for admission, by arrival
-    Queue entering_;  // for embedding and first layers
-    Queue stepping_;  // for the shared block
-    Queue leaving_;   // for last layers and head
+    detail::Inbox inbox_;
+    detail::Queues queues_;
     EngineCounts counts_;
+    std::vector<ServedRow*> batch_;    // of the running call
+    std::vector<Index> steps_;         // [batch_] of the shared block
+    std::vector<EngineCall> reports_;  // of the running step
 
-    std::mutex inbox_mutex_;
-    std::condition_variable_any arrived_;
-    std::vector<std::unique_ptr<Sequence>> inbox_;
-    Index next_number_ = 0;
+    mutable std::mutex published_mutex_;
+    EngineCounts published_;
 };
 
 }  // namespace mor

@@ -76,15 +76,33 @@ public:
 
     void clear(SequenceTables& tables) {
         for (BlockTable& table : tables) {
+            num_entries_ -= std::ssize(table.positions);
             table.positions.clear();
         }
         trim(tables);
     }
 
+    /// A copy of tables that will not grow: it shares their blocks.
+    void share(const SequenceTables& copy) {
+        for (const BlockTable& table : copy) {
+            num_entries_ += std::ssize(table.positions);
+            for (const Index block : table.blocks) {
+                pool_.share(block);
+            }
+        }
+    }
+
+    /// Entries of keys and values in all tables; blocks that tables share count for each.
+    [[nodiscard]] Index num_entries() const { return num_entries_; }
+    [[nodiscard]] Index entry_bytes() const {
+        return BlockPool<B>::block_bytes(1, pool_.key_width());
+    }
+
     /// A place for the entry at `position`, which comes after all others. Its block is reserved.
-    [[nodiscard]] Index append(BlockTable& table, Index position) const {
+    [[nodiscard]] Index append(BlockTable& table, Index position) {
         const Index entry = std::ssize(table.positions);
         table.positions.push_back(position);
+        ++num_entries_;
         return place(table, entry);
     }
 
@@ -115,6 +133,7 @@ public:
             const Index entries = entries_before(source, tokens);
             const Index whole = entries / pool_.block_size();
             table.positions.assign(source.positions.begin(), source.positions.begin() + entries);
+            num_entries_ += entries;
             table.blocks.assign(source.blocks.begin(), source.blocks.begin() + whole);
             for (const Index block : table.blocks) {
                 pool_.share(block);
@@ -171,6 +190,7 @@ private:
 
     std::vector<detail::KeyUse> uses_;
     BlockPool<B> pool_;
+    Index num_entries_ = 0;
 };
 
 }  // namespace mor

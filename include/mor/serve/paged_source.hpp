@@ -6,6 +6,7 @@
 
 #include <mor/layers/key_values.hpp>
 #include <mor/serve/paged_cache.hpp>
+#include <mor/serve/served_row.hpp>
 
 #include <algorithm>
 #include <span>
@@ -87,8 +88,8 @@ public:
         }
         return {cache_.pool().keys(),
                 cache_.pool().values(),
-                {on_device(context, begin), on_device(context, end), pairs,
-                 on_device(context, blocks), block_size}};
+                {detail::on_device(context, begin), detail::on_device(context, end), pairs,
+                 detail::on_device(context, blocks), block_size}};
     }
 
 private:
@@ -99,22 +100,17 @@ private:
         return std::upper_bound(table.positions.begin(), table.positions.end(), position) -
                table.positions.begin();
     }
-    static ConstIndexView<B> on_device(Context<B>& context, const std::vector<Index>& values) {
-        const IndexView<B> view = context.indices(std::ssize(values));
-        from_host(view, values);
-        return view;
-    }
     static void store(Context<B>& context, const std::vector<Index>& own,
                       const std::vector<Index>& places, ConstMatrixView<B> from,
                       MatrixView<B> pool) {
         const typename Arena<typename B::Space>::Scope scope{context.arena()};
-        const ConstIndexView<B> destination = on_device(context, places);
+        const ConstIndexView<B> destination = detail::on_device(context, places);
         if (std::ssize(own) == from.rows()) {
             ops::scatter_rows<B>(context, from, destination, pool);
             return;
         }
         const MatrixView<B> kept = context.matrix(std::ssize(own), from.columns());
-        ops::gather_rows<B>(context, from, on_device(context, own), kept);
+        ops::gather_rows<B>(context, from, detail::on_device(context, own), kept);
         ops::scatter_rows<B>(context, kept, destination, pool);
     }
 

@@ -6,9 +6,9 @@
 #include <mor/serve/paged_cache.hpp>
 
 #include <algorithm>
+#include <iterator>
 #include <list>
 #include <span>
-#include <utility>
 #include <vector>
 
 namespace mor {
@@ -19,33 +19,50 @@ public:
     /// Keeps at most `most` prompts, the latest used.
     KeptPrefixes(PagedKeyValueCache<B>& cache, Index most) : cache_{cache}, most_{most} {}
 
-    /// Keeps what `tables` has of `tokens`. The blocks are shared with their owner, who only adds.
-    void keep(const std::vector<TokenId>& tokens, const SequenceTables& tables) {
-        if (most_ == 0 || std::ssize(tokens) <= cache_.pool().block_size() ||
-            longest(tokens).second == std::ssize(tokens)) {
+    /// Keeps what `tables` has of `tokens`, whose rows took at most max_depth steps. The blocks are
+    /// shared with their owner, who only adds. Replaces what is a beginning of it.
+    void keep(std::span<const TokenId> tokens, Index max_depth, const SequenceTables& tables) {
+        if (most_ == 0 || std::ssize(tokens) <= cache_.pool().block_size()) {
             return;
         }
-        prefixes_.push_front({tokens, tables});
-        for (const BlockTable& table : prefixes_.front().tables) {
-            for (const Index block : table.blocks) {
-                cache_.pool().share(block);
+        for (auto at = prefixes_.begin(); at != prefixes_.end();) {
+            const auto next = std::next(at);
+            const Index common = common_length(*at, tokens, max_depth);
+            if (common == std::ssize(tokens)) {
+                prefixes_.splice(prefixes_.begin(), prefixes_, at);
+                return;
             }
+            if (common == std::ssize(at->tokens)) {
+                drop(at);
+            }
+            at = next;
         }
+        prefixes_.push_front({{tokens.begin(), tokens.end()}, max_depth, tables});
+        cache_.share(prefixes_.front().tables);
         if (std::ssize(prefixes_) > most_) {
             drop_oldest();
         }
     }
 
-    /// Fills empty tables with the longest known beginning of `tokens`, but never all of it: the
-    /// last token's logits are needed. Returns how many tokens that was.
-    Index reuse(Context<B>& context, const std::vector<TokenId>& tokens, SequenceTables& tables) {
-        const auto [prefix, common] = longest(tokens);
-        const Index usable = std::min(common, std::ssize(tokens) - 1);
+    /// Fills empty tables with the longest known beginning of `tokens` under the same max_depth,
+    /// but never all of it: the last token's logits are needed. Returns how many tokens that was.
+    Index reuse(Context<B>& context, std::span<const TokenId> tokens, Index max_depth,
+                SequenceTables& tables) {
+        auto best = prefixes_.end();
+        Index longest = 0;
+        for (auto at = prefixes_.begin(); at != prefixes_.end(); ++at) {
+            const Index common = common_length(*at, tokens, max_depth);
+            if (common > longest) {
+                longest = common;
+                best = at;
+            }
+        }
+        const Index usable = std::min(longest, std::ssize(tokens) - 1);
         if (usable < cache_.pool().block_size() ||
-            !cache_.share_prefix(context, prefix->tables, usable, tables)) {
+            !cache_.share_prefix(context, best->tables, usable, tables)) {
             return 0;
         }
-        prefixes_.splice(prefixes_.begin(), prefixes_, prefix);
+        prefixes_.splice(prefixes_.begin(), prefixes_, best);
         return usable;
     }
 
@@ -54,8 +71,7 @@ public:
         if (prefixes_.empty()) {
             return false;
         }
-        cache_.clear(prefixes_.back().tables);
-        prefixes_.pop_back();
+        drop(std::prev(prefixes_.end()));
         return true;
     }
     void clear() {
@@ -66,22 +82,24 @@ public:
 private:
     struct Prefix {
         std::vector<TokenId> tokens;
+        Index max_depth;
         SequenceTables tables;
     };
-    using Iterator = typename std::list<Prefix>::iterator;
 
-    /// The prefix with most tokens in common, and how many.
-    std::pair<Iterator, Index> longest(std::span<const TokenId> tokens) {
-        std::pair<Iterator, Index> best{prefixes_.end(), 0};
-        for (auto at = prefixes_.begin(); at != prefixes_.end(); ++at) {
-            const auto ends =
-                std::mismatch(tokens.begin(), tokens.end(), at->tokens.begin(), at->tokens.end());
-            const Index common = ends.first - tokens.begin();
-            if (common > best.second) {
-                best = {at, common};
-            }
+    void drop(typename std::list<Prefix>::iterator at) {
+        cache_.clear(at->tables);
+        prefixes_.erase(at);
+    }
+
+    /// How many tokens two sequences have in common; none if their rows may differ in depth.
+    static Index common_length(const Prefix& prefix, std::span<const TokenId> tokens,
+                               Index max_depth) {
+        if (prefix.max_depth != max_depth) {
+            return 0;
         }
-        return best;
+        const auto ends =
+            std::mismatch(tokens.begin(), tokens.end(), prefix.tokens.begin(), prefix.tokens.end());
+        return ends.first - tokens.begin();
     }
 
     PagedKeyValueCache<B>& cache_;

@@ -7,6 +7,8 @@
 #include <mor/generate/sampler.hpp>
 #include <mor/recursion/depth_control.hpp>
 
+#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -23,8 +25,20 @@ namespace mor {
 struct ServedToken {
     TokenId token = 0;
     Index depth = 0;
+    double log_probability = 0;  // under the model, before any sampling option; if asked for
 
     friend bool operator==(const ServedToken&, const ServedToken&) = default;
+};
+
+/// Why an answer is complete.
+enum class Finish {
+    not_yet,
+    length,  // max_new_tokens
+    stop_token,
+    context_full,    // max_positions
+    cancelled,       // by its handle
+    engine_stopped,  // the engine was destroyed
+    failed           // the handle throws the error
 };
 
 struct RequestOptions {
@@ -32,11 +46,13 @@ struct RequestOptions {
     std::vector<TokenId> stop_tokens = {};  // the answer ends before one of these
     SamplingOptions sampling = {};
     Index max_depth = DepthControl::unlimited;  // recursion steps a token may take
-    // Called with every new token, on the thread that runs the engine.
+    bool wants_log_probabilities = false;
+    // Called with every new token, on the thread that runs the engine; the handle then gets none.
+    // What it throws ends the request.
     std::function<void(const ServedToken&)> on_token = {};
+    // Called once when the answer is complete, with the error if it failed. Must not throw.
+    std::function<void(Finish, const std::exception_ptr&)> on_finish = {};
 };
-
-enum class Finish { not_yet, length, stop_token, context_full, cancelled, failed };
 
 namespace detail {
 
@@ -47,7 +63,8 @@ struct RequestState {
     std::deque<ServedToken> unread;
     Finish finish = Finish::not_yet;
     std::exception_ptr error;
-    bool is_cancelled = false;
+    std::atomic<bool> is_cancelled = false;
+    std::shared_ptr<std::atomic<Index>> cancellations;  // of all requests of the engine
 
     void add(const ServedToken& token) {
         {
@@ -63,10 +80,6 @@ struct RequestState {
             error = std::move(why);
         }
         changed.notify_all();
-    }
-    [[nodiscard]] bool wants_to_stop() {
-        const std::lock_guard lock{mutex};
-        return is_cancelled;
     }
 };
 
@@ -89,8 +102,16 @@ public:
     /// run the engine. Throws like try_next.
     [[nodiscard]] std::optional<ServedToken> next() {
         std::unique_lock lock{state_->mutex};
-        state_->changed.wait(
-            lock, [this] { return !state_->unread.empty() || state_->finish != Finish::not_yet; });
+        state_->changed.wait(lock, [this] { return is_ready(); });
+        return take();
+    }
+
+    /// The same, waiting no longer than `duration`: nothing may also mean that it passed.
+    template <class Representation, class Period>
+    [[nodiscard]] std::optional<ServedToken> next_for(
+        std::chrono::duration<Representation, Period> duration) {
+        std::unique_lock lock{state_->mutex};
+        state_->changed.wait_for(lock, duration, [this] { return is_ready(); });
         return take();
     }
 
@@ -100,13 +121,17 @@ public:
         return state_->finish;
     }
 
-    /// Ends the request soon; tokens that were ready can still be read.
+    /// Ends the request before the engine's next call; tokens that were ready can still be read.
     void cancel() {
-        const std::lock_guard lock{state_->mutex};
-        state_->is_cancelled = true;
+        if (!state_->is_cancelled.exchange(true)) {
+            ++*state_->cancellations;
+        }
     }
 
 private:
+    [[nodiscard]] bool is_ready() const {
+        return !state_->unread.empty() || state_->finish != Finish::not_yet;
+    }
     std::optional<ServedToken> take() {
         if (!state_->unread.empty()) {
             const ServedToken token = state_->unread.front();

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <mor/generate/generate.hpp>
+#include <mor/layers/relaxation/recursion_encoding.hpp>
 
 #include <doctest/doctest.h>
 #include <unit/serve/serving.hpp>
 
-#include <cmath>
+#include <algorithm>
+#include <chrono>
+#include <exception>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -100,7 +103,7 @@ TEST_CASE("impossible engines are refused") {
     };
     CHECK(contains(message({.max_batch = 0}), "max_batch is 0"));
     CHECK(contains(message({.max_sequences = -1}), "max_sequences is -1"));
-    CHECK(contains(message({.prefill_chunk = 0}), "prefill_chunk is 0"));
+    CHECK(contains(message({.prefill_chunk = -1}), "prefill_chunk is -1"));
     CHECK(contains(message({.cache_bytes = 0}), "cache_bytes is 0"));
     CHECK(contains(message({.cache_bytes = 1000}), "too little for one block in each layer"));
     CHECK(contains(message({.block_size = 65}), "block_size is 65"));
@@ -210,7 +213,7 @@ TEST_CASE("an engine that goes away ends what it had not finished") {
         }
         return running;
     }();
-    CHECK(handle.finish() == Finish::cancelled);
+    CHECK(handle.finish() == Finish::engine_stopped);
     CHECK(!read_all(handle).empty());
 }
 
@@ -220,7 +223,7 @@ TEST_CASE("depth-wise calls of the shared block are full, with rows of different
     Index rows = 0;
     Index mixed = 0;
     mor::Engine engine{s.model, {.max_batch = 4, .on_call = [&](const mor::EngineCall& call) {
-                                     if (call.part == mor::NextCall::shared_block) {
+                                     if (call.part == mor::EnginePart::shared_block) {
                                          ++calls;
                                          rows += call.rows;
                                          mixed += call.steps.front() != call.steps.back() ? 1 : 0;
@@ -232,4 +235,233 @@ TEST_CASE("depth-wise calls of the shared block are full, with rows of different
     engine.run();
     CHECK(static_cast<double>(rows) / static_cast<double>(calls) > 3.8);
     CHECK(mixed > calls / 4);
+}
+
+TEST_CASE("a request that asks for any number of tokens is checked against the memory") {
+    Served s;
+    mor::Engine small{s.model, {.cache_bytes = 40'000}};
+    const Index any = std::numeric_limits<Index>::max();
+    auto refused = small.submit(s.prompt, {.max_new_tokens = any});
+    CHECK(contains(error_of<mor::ConfigError>(refused), "cache_bytes is 40000"));
+    mor::Engine engine{s.model};
+    auto served = engine.submit(s.prompt, {.max_new_tokens = any});
+    engine.run();
+    CHECK(served.finish() == Finish::context_full);
+}
+
+TEST_CASE("what a watcher throws leaves step, and nothing is lost") {
+    Served s;
+    int calls = 0;
+    mor::Engine engine{s.model, {.on_call = [&](const mor::EngineCall&) {
+                           if (++calls % 3 == 0) {
+                               throw std::runtime_error{"watcher"};
+                           }
+                       }}};
+    auto first = engine.submit(s.prompt, {.max_new_tokens = 5});
+    auto second = engine.submit(s.prompt, {.max_new_tokens = 5});
+    int thrown = 0;
+    for (bool goes_on = true; goes_on;) {
+        try {
+            goes_on = engine.step();
+        } catch (const std::runtime_error&) {
+            ++thrown;
+        }
+    }
+    CHECK(thrown > 3);
+    CHECK(read_all(first).size() == 5);
+    CHECK(read_all(second).size() == 5);
+    engine.forget_prefixes();
+    CHECK(engine.cache_bytes_in_use() == 0);
+}
+
+TEST_CASE("callbacks get the tokens, and are told of the end once") {
+    Served s;
+    mor::Engine engine{s.model};
+    std::vector<mor::ServedToken> tokens;
+    std::vector<Finish> ends;
+    const auto on_finish = [&](Finish how, const std::exception_ptr& error) {
+        ends.push_back(how);
+        CHECK((how == Finish::failed) == (error != nullptr));
+    };
+    auto handle = engine.submit(
+        s.prompt, {.max_new_tokens = 5,
+                   .wants_log_probabilities = true,
+                   .on_token = [&](const mor::ServedToken& token) { tokens.push_back(token); },
+                   .on_finish = on_finish});
+    engine.run();
+    CHECK(ends == std::vector<Finish>{Finish::length});
+    CHECK(read_all(handle).empty());
+    REQUIRE(tokens.size() == 5);
+    for (const mor::ServedToken& token : tokens) {
+        CHECK(token.log_probability < 0);
+        CHECK(token.log_probability > -20);
+    }
+    static_cast<void>(engine.submit({}, {.on_finish = on_finish}));
+    CHECK(ends.back() == Finish::failed);
+    auto cancelled = engine.submit(s.prompt, {.on_finish = on_finish});
+    cancelled.cancel();
+    cancelled.cancel();
+    engine.run();
+    CHECK(ends == std::vector<Finish>{Finish::length, Finish::failed, Finish::cancelled});
+}
+
+TEST_CASE("keys of a request with another depth limit are not used again") {
+    Served s;
+    const std::vector<mor::TokenId> prompt(24, 9);
+    const mor::SamplingOptions greedy{.temperature = 0};
+    const auto answer = [&](mor::Engine<A, B>& engine, Index max_depth) {
+        auto handle = engine.submit(
+            prompt, {.max_new_tokens = 8, .sampling = greedy, .max_depth = max_depth});
+        engine.run();
+        return read_all(handle);
+    };
+    mor::Engine alone{s.model};
+    mor::Engine used{s.model};
+    const auto expected = answer(alone, 3);
+    static_cast<void>(answer(used, 1));
+    CHECK(answer(used, 3) == expected);
+    CHECK(used.counts().reused_tokens == 0);
+    CHECK(answer(used, 3) == expected);
+    CHECK(used.counts().reused_tokens == 23);
+}
+
+TEST_CASE("an answer is kept, too: a next prompt that repeats it computes only what is new") {
+    Served s;
+    mor::Engine engine{s.model};
+    auto first = engine.submit(s.prompt, {.max_new_tokens = 30, .sampling = {.temperature = 0}});
+    engine.run();
+    std::vector<mor::TokenId> next = s.prompt;
+    for (const mor::ServedToken& token : read_all(first)) {
+        next.push_back(token.token);
+    }
+    next.push_back(3);
+    auto second = engine.submit(next, {.max_new_tokens = 2});
+    engine.run();
+    CHECK(read_all(second).size() == 2);
+    CHECK(engine.counts().reused_tokens == 5 + 29);  // the last token was never read
+}
+
+TEST_CASE("static batches stay full when prefixes are reused") {
+    Served s;
+    Index largest = 0;
+    mor::Engine<A, B, mor::StaticBatch> engine{
+        s.model, {.max_batch = 8, .on_call = [&](const mor::EngineCall& call) {
+                      largest = std::max(largest, call.rows);
+                  }}};
+    const std::vector<mor::TokenId> prompt(20, 4);
+    for (int round = 0; round < 2; ++round) {
+        largest = 0;
+        for (int i = 0; i < 16; ++i) {
+            static_cast<void>(engine.submit(prompt, {.max_new_tokens = 4}));
+        }
+        engine.run();
+        CHECK(largest == 8);
+    }
+    CHECK(engine.counts().reused_tokens > 100);
+}
+
+TEST_CASE("a deep row is not overtaken for ever where steps cannot share a call") {
+    struct Encoded : mor::Recursive<> {
+        using Relaxation = mor::RecursionEncoding;
+    };
+    B backend{{.threads = 1}};
+    const mor::Model<Encoded, B> model{backend, served_config<Encoded>(), {}, 5};
+    mor::Engine engine{model, {.max_batch = 4, .max_sequences = 4}};
+    auto deep = engine.submit(std::vector<mor::TokenId>{1}, {.max_new_tokens = 20});
+    std::vector<mor::RequestHandle> shallow;
+    const auto feed = [&] {
+        shallow.push_back(
+            engine.submit(std::vector<mor::TokenId>{2}, {.max_new_tokens = 20, .max_depth = 1}));
+    };
+    int steps = 0;
+    for (; deep.finish() == Finish::not_yet && steps < 2000; ++steps) {
+        while (engine.counts().waiting < 2) {
+            feed();
+            engine.step();
+        }
+        engine.step();
+    }
+    CHECK(steps < 400);
+}
+
+TEST_CASE("the oldest sequence is never preempted while a younger one has memory") {
+    Served s;
+    // Each step may reuse blocks of whoever was preempted: the oldest must always get on.
+    mor::Engine engine{s.model,
+                       {.max_batch = 6, .cache_bytes = 60'000, .block_size = 4, .max_prefixes = 0}};
+    std::vector<mor::RequestHandle> handles;
+    for (int i = 0; i < 30; ++i) {
+        handles.push_back(engine.submit(std::vector<mor::TokenId>{i}, {.max_new_tokens = 24}));
+    }
+    Index stalled = 0;
+    Index longest_stall = 0;
+    std::size_t oldest = 0;
+    std::size_t seen = 0;
+    while (engine.step()) {
+        while (oldest < handles.size() && handles[oldest].finish() != Finish::not_yet) {
+            ++oldest;
+            seen = 0;
+            stalled = 0;
+        }
+        if (oldest == handles.size()) {
+            continue;
+        }
+        std::size_t now = seen;
+        while (handles[oldest].try_next()) {
+            ++now;
+        }
+        stalled = now == seen ? stalled + 1 : 0;
+        seen = now;
+        longest_stall = std::max(longest_stall, stalled);
+    }
+    CHECK(engine.counts().preemptions > 0);
+    // A prompt and an answer of 24 tokens recomputed once in chunks of one row: 3 + 2 calls each.
+    CHECK(longest_stall < 130);
+}
+
+TEST_CASE("memory that kept prefixes hold does not keep requests out") {
+    Served s;
+    const auto mean_running = [&](Index max_prefixes) {
+        mor::Engine engine{s.model,
+                           {.max_batch = 16, .cache_bytes = 400'000, .max_prefixes = max_prefixes}};
+        for (int i = 0; i < 8; ++i) {
+            std::vector<mor::TokenId> prompt(40, i);
+            static_cast<void>(engine.submit(prompt, {.max_new_tokens = 1}));
+        }
+        engine.run();
+        for (int i = 0; i < 40; ++i) {
+            std::vector<mor::TokenId> prompt(10, 20 + i);
+            static_cast<void>(engine.submit(prompt, {.max_new_tokens = 20}));
+        }
+        Index steps = 0;
+        Index running = 0;
+        while (engine.step()) {
+            ++steps;
+            running += engine.counts().running;
+        }
+        return static_cast<double>(running) / static_cast<double>(steps);
+    };
+    CHECK(mean_running(8) > 0.8 * mean_running(0));
+}
+
+TEST_CASE("counts and cancellations come from other threads while one serves") {
+    Served s;
+    mor::Engine engine{s.model, {.max_batch = 4, .cache_bytes = 60'000, .block_size = 4}};
+    std::jthread server{[&](const std::stop_token& stop) { engine.serve(stop); }};
+    std::vector<mor::RequestHandle> handles;
+    for (int i = 0; i < 40; ++i) {
+        handles.push_back(engine.submit(std::vector<mor::TokenId>{i}, {.max_new_tokens = 20}));
+        if (i % 7 == 0) {
+            handles.back().cancel();
+        }
+        CHECK(engine.counts().requests <= 40);
+    }
+    for (mor::RequestHandle& handle : handles) {
+        while (handle.finish() == Finish::not_yet) {
+            static_cast<void>(handle.next_for(std::chrono::milliseconds{50}));
+        }
+    }
+    server.request_stop();
+    server.join();
+    CHECK(engine.counts().preemptions > 0);
 }

@@ -52,7 +52,7 @@ template <class A>
         }
         const auto own = testing::uniform_integers<TokenId>(random, integer(1, 11), 0, 61);
         request.prompt.insert(request.prompt.end(), own.begin(), own.end());
-        request.options.max_new_tokens = integer(1, 12);
+        request.options.max_new_tokens = integer(1, 31);
         request.options.sampling = {.temperature = integer(0, 2) == 0 ? 0.0 : 1.0,
                                     .top_k = integer(0, 2) * 9,
                                     .top_p = integer(0, 2) == 0 ? 1.0 : 0.9,
@@ -62,7 +62,7 @@ template <class A>
         if (integer(0, 4) == 0) {
             request.options.stop_tokens = {3, 17};
         }
-        if (integer(0, 4) == 0) {
+        if (integer(0, 4) == 0 || (request.prompt.size() > 20 && integer(0, 2) == 0)) {
             request.options.max_depth = integer(1, 4);
         }
         requests.push_back(request);

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A request on its way through an engine, and the queues in which it waits.
+#pragma once
+
+#include <mor/serve/paged_cache.hpp>
+#include <mor/serve/request.hpp>
+#include <mor/serve/served_row.hpp>
+
+#include <algorithm>
+#include <iterator>
+#include <list>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace mor::detail {
+
+struct Sequence {
+    Sequence(std::shared_ptr<RequestState> shared, std::span<const TokenId> prompt,
+             RequestOptions request)
+        : state{std::move(shared)},
+          options{std::move(request)},
+          sampler{options.sampling},
+          tokens{prompt.begin(), prompt.end()},
+          prompt_length{std::ssize(prompt)} {}
+
+    std::shared_ptr<RequestState> state;
+    RequestOptions options;
+    Sampler sampler;
+    std::vector<TokenId> tokens;  // prompt and answer
+    Index prompt_length;
+    Index number = 0;        // of arrival
+    Index processed = 0;     // tokens whose keys are stored
+    bool has_begun = false;  // since it was admitted
+    SequenceTables tables = {};
+    std::vector<ServedRow> rows = {};  // in flight
+
+    [[nodiscard]] Index num_new() const { return std::ssize(tokens) - prompt_length; }
+    [[nodiscard]] Index num_unprocessed() const { return std::ssize(tokens) - processed; }
+    [[nodiscard]] Index rows_going_on() const {
+        return std::count_if(rows.begin(), rows.end(),
+                             [](const ServedRow& row) { return row.goes_on; });
+    }
+    [[nodiscard]] bool goes_on() const { return rows_going_on() > 0; }
+    /// Of the row that goes on at the lowest position.
+    [[nodiscard]] Index depth() const {
+        return std::find_if(rows.begin(), rows.end(),
+                            [](const ServedRow& row) { return row.goes_on; })
+            ->depth;
+    }
+};
+
+using Queue = std::list<std::unique_ptr<Sequence>>;
+
+struct Queues {
+    Queue waiting;   // for admission, by arrival
+    Queue entering;  // for embedding and first layers
+    Queue stepping;  // for the shared block
+    Queue leaving;   // for last layers and head
+    Queue taken;     // in the call that is running
+
+    [[nodiscard]] Index num_running() const {
+        return std::ssize(entering) + std::ssize(stepping) + std::ssize(leaving) +
+               std::ssize(taken);
+    }
+
+    /// Calls function(queue) for the queues of admitted sequences.
+    template <class Function>
+    void for_each_running(Function&& function) {
+        for (Queue* queue : {&entering, &stepping, &leaving, &taken}) {
+            function(*queue);
+        }
+    }
+
+    /// Calls function(queue, iterator) for every sequence; it may remove the one it is shown.
+    template <class Function>
+    void for_each(Function&& function) {
+        for (Queue* queue : {&waiting, &entering, &stepping, &leaving, &taken}) {
+            for (auto at = queue->begin(); at != queue->end();) {
+                const auto next = std::next(at);
+                function(*queue, at);
+                at = next;
+            }
+        }
+    }
+
+    void take(Queue& from) { taken.splice(taken.end(), from, from.begin()); }
+
+    /// After a call: rows with steps to take wait for them, others to leave.
+    void sort_taken() {
+        while (!taken.empty()) {
+            Queue& queue = taken.front()->goes_on() ? stepping : leaving;
+            queue.splice(queue.end(), taken, taken.begin());
+        }
+    }
+};
+
+}  // namespace mor::detail

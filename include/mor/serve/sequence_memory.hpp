@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Who has memory: places for the rows in flight, blocks for keys and values. Admission, growth,
+// and what happens when memory is short.
+#pragma once
+
+#include <mor/serve/paged_cache.hpp>
+#include <mor/serve/prefixes.hpp>
+#include <mor/serve/sequence.hpp>
+
+#include <algorithm>
+#include <span>
+#include <vector>
+
+namespace mor::detail {
+
+template <Backend B>
+class SequenceMemory {
+public:
+    SequenceMemory(PagedKeyValueCache<B>& cache, Index max_prefixes, Index num_places)
+        : cache_{cache}, prefixes_{cache, max_prefixes} {
+        for (Index place = num_places; place > 0; --place) {
+            free_places_.push_back(place - 1);
+        }
+    }
+
+    /// Whether a waiting sequence has room beside the running ones: all blocks that its tokens, and
+    /// the tokens that others have yet to process, may need, and a block a table for growth. Kept
+    /// prefixes make room. One that is alone always has.
+    [[nodiscard]] bool has_room(const Sequence& candidate, Queues& queues) {
+        if (queues.num_running() == 0) {
+            return true;
+        }
+        Index needed =
+            cache_.most_blocks(std::ssize(candidate.tokens) + cache_.pool().block_size());
+        queues.for_each_running([&](const Queue& queue) {
+            for (const auto& sequence : queue) {
+                needed += cache_.missing_blocks(
+                    sequence->tables, sequence->num_unprocessed() + cache_.pool().block_size());
+            }
+        });
+        while (needed > cache_.pool().num_free()) {
+            if (!prefixes_.drop_oldest()) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    /// Gives an admitted sequence what is kept of a beginning like its own. Returns how many
+    /// tokens.
+    Index begin(Context<B>& context, Sequence& sequence) {
+        sequence.tables = cache_.make_tables();
+        sequence.has_begun = false;
+        sequence.processed =
+            prefixes_.reuse(context, sequence.tokens, sequence.options.max_depth, sequence.tables);
+        return sequence.processed;
+    }
+
+    /// Blocks for the next rows of a sequence. Takes them, if need be, from kept prefixes, then
+    /// from the youngest others, which begin again later. Returns false if only older ones, or ones
+    /// in the running call, have memory.
+    [[nodiscard]] bool reserve(Sequence& sequence, Index count, Queues& queues) {
+        while (cache_.missing_blocks(sequence.tables, count) > cache_.pool().num_free()) {
+            if (!prefixes_.drop_oldest() && !preempt_younger(sequence, queues)) {
+                return false;
+            }
+        }
+        cache_.reserve(sequence.tables, count);
+        return true;
+    }
+
+    /// Takes all memory from a running sequence; it begins again when there is room.
+    void preempt(Queues& queues, Queue& queue, Queue::iterator at) {
+        Sequence& sequence = **at;
+        ++num_preemptions_;
+        give_back(sequence);
+        sequence.processed = 0;
+        const auto before =
+            std::find_if(queues.waiting.begin(), queues.waiting.end(),
+                         [&](const auto& other) { return other->number > sequence.number; });
+        queues.waiting.splice(before, queue, at);
+    }
+
+    [[nodiscard]] Index num_free_places() const { return std::ssize(free_places_); }
+    [[nodiscard]] Index num_preemptions() const { return num_preemptions_; }
+
+    /// Rows for the next `count` tokens of a sequence, whose blocks are reserved.
+    void make_rows(Sequence& sequence, Index count) {
+        sequence.has_begun = true;
+        for (Index i = 0; i < count; ++i) {
+            const Index position = sequence.processed + i;
+            sequence.rows.push_back({.tables = &sequence.tables,
+                                     .token = sequence.tokens[static_cast<std::size_t>(position)],
+                                     .position = position,
+                                     .max_depth = sequence.options.max_depth,
+                                     .place = free_places_.back()});
+            free_places_.pop_back();
+        }
+    }
+    /// Ends the rows of a sequence, whose entries stay.
+    void end_rows(Sequence& sequence) {
+        for (const ServedRow& row : sequence.rows) {
+            free_places_.push_back(row.place);
+        }
+        sequence.rows.clear();
+        cache_.trim(sequence.tables);
+    }
+    void give_back(Sequence& sequence) {
+        end_rows(sequence);
+        cache_.clear(sequence.tables);
+    }
+
+    /// Keeps what a sequence without rows has stored, for requests that begin alike.
+    void keep(const Sequence& sequence) {
+        prefixes_.keep(
+            std::span{sequence.tokens}.first(static_cast<std::size_t>(sequence.processed)),
+            sequence.options.max_depth, sequence.tables);
+    }
+    void forget_prefixes() { prefixes_.clear(); }
+
+private:
+    bool preempt_younger(const Sequence& sequence, Queues& queues) {
+        Queue* where = nullptr;
+        Queue::iterator youngest;
+        for (Queue* queue : {&queues.entering, &queues.stepping, &queues.leaving}) {
+            for (auto at = queue->begin(); at != queue->end(); ++at) {
+                if ((*at)->number > sequence.number && holds_memory(**at) &&
+                    (where == nullptr || (*at)->number > (*youngest)->number)) {
+                    where = queue;
+                    youngest = at;
+                }
+            }
+        }
+        if (where == nullptr) {
+            return false;
+        }
+        preempt(queues, *where, youngest);
+        return true;
+    }
+    static bool holds_memory(const Sequence& sequence) {
+        return std::any_of(sequence.tables.begin(), sequence.tables.end(),
+                           [](const BlockTable& table) { return !table.blocks.empty(); });
+    }
+
+    PagedKeyValueCache<B>& cache_;
+    KeptPrefixes<B> prefixes_;
+    std::vector<Index> free_places_;
+    Index num_preemptions_ = 0;
+};
+
+}  // namespace mor::detail
