@@ -162,3 +162,53 @@ TEST_CASE_TEMPLATE_DEFINE("a row of a product does not depend on the others", B,
     }
 }
 TEST_CASE_TEMPLATE_APPLY(linear_is_invariant, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("a packed weight gives the same bits, and follows what is written", B,
+                          linear_packed) {
+    Bench<B> bench;
+    auto& context = bench.context();
+    const std::vector<Size> shapes{{3, 1, 1}, {9, 70, 101}, {17, 33, 48}, {5, 2'500, 50}};
+    for (const auto& [rows, in, out] : shapes) {
+        CAPTURE(in);
+        mor::Parameter<B> weight{"weight", {out, in}, mor::WeightDecay::yes};
+        weight.fill_normal(bench.random(), 1);
+        auto x = bench.matrix(rows, in);
+        const auto expected = context.matrix(rows, out);
+        const auto found = context.matrix(rows, out);
+        for (int round = 0; round < 2; ++round) {
+            ops::linear<B>(context, x.tested.view(), std::as_const(weight).value_matrix(),
+                           expected);
+            ops::linear<B>(context, x.tested.view(), weight, found);
+            CHECK(mor::to_host(mor::ConstMatrixView<B>{found}) ==
+                  mor::to_host(mor::ConstMatrixView<B>{expected}));
+            mor::testing::fill_from(weight.value(),
+                                    mor::testing::normal_values(bench.random(), in * out, 1));
+        }
+    }
+}
+TEST_CASE_TEMPLATE_APPLY(linear_packed, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("sums longer than a panel is deep agree with the oracle", B,
+                          linear_deep) {
+    constexpr Index deep = 4'200;
+    Bench<B> bench;
+    auto x = bench.matrix(9, deep);
+    auto weight = bench.matrix(50, deep);
+    auto y = bench.matrix(9, 50);
+    auto long_dy = bench.matrix(deep, 7);
+    auto long_x = bench.matrix(deep, 50);
+    auto dweight = bench.matrix(7, 50);
+    auto wide_dy = bench.matrix(9, deep);
+    auto wide_weight = bench.matrix(deep, 50);
+    auto dx = bench.matrix(9, 50);
+    bench.run([&](auto side) {
+        ops::linear(side.context, side(x), side(weight), side(y), Write::accumulate);
+        ops::linear_backward_weight(side.context, side(long_dy), side(long_x), side(dweight));
+        ops::linear_backward_input(side.context, side(wide_dy), side(wide_weight), side(dx),
+                                   Write::accumulate);
+    });
+    bench.expect_agreement(y, deep);
+    bench.expect_agreement(dweight, deep);
+    bench.expect_agreement(dx, deep);
+}
+TEST_CASE_TEMPLATE_APPLY(linear_deep, BackendsUnderTest);

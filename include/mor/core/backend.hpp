@@ -25,6 +25,15 @@ concept Backend = requires {
     { B::name } -> std::convertible_to<std::string_view>;
 };
 
+/// A backend whose products like weights in an order of their own: `PackedWeight` is made from
+/// (const B&, weight [out, in]), and op::Linear takes it. Above `most_rows` rows of the other
+/// factor it is not worth its memory.
+template <class B>
+concept PacksWeights = Backend<B> && requires {
+    typename B::PackedWeight;
+    { B::PackedWeight::most_rows } -> std::convertible_to<Index>;
+};
+
 /// A backend whose memory ordinary code can read and write.
 template <class B>
 concept HostBackend = Backend<B> && std::same_as<typename B::Space, HostSpace>;

@@ -10,7 +10,10 @@
 #include <mor/core/tensor.hpp>
 
 #include <array>
+#include <atomic>
 #include <limits>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,6 +26,40 @@ enum class WeightDecay { yes, no };
 /// Which group of the optimiser trains a parameter: groups have their own learning rates and are
 /// clipped apart. `none`: not trained by gradients, but saved with the others.
 enum class OptimizerGroup { model, auxiliary_router, none };
+
+namespace detail {
+
+/// The packed copy of a weight, if there is one; nothing for backends without.
+template <Backend B>
+struct PackedCopy {
+    void forget() {}
+};
+template <PacksWeights B>
+class PackedCopy<B> {
+public:
+    void forget() { state_->is_current = false; }
+    [[nodiscard]] bool is_current() const { return state_->is_current; }
+    [[nodiscard]] const auto& get(const B& backend, ConstMatrixView<B> weight) const {
+        if (!state_->is_current) {
+            const std::lock_guard lock{state_->mutex};
+            if (!state_->is_current) {
+                state_->weight = typename B::PackedWeight{backend, weight};
+                state_->is_current = true;
+            }
+        }
+        return state_->weight;
+    }
+
+private:
+    struct State {
+        std::mutex mutex;
+        std::atomic<bool> is_current = false;
+        typename B::PackedWeight weight;
+    };
+    std::unique_ptr<State> state_ = std::make_unique<State>();
+};
+
+}  // namespace detail
 
 template <Backend B>
 class Parameter {
@@ -45,13 +82,18 @@ public:
     void set_group(OptimizerGroup group) { group_ = group; }
     [[nodiscard]] Index size() const { return value_.size(); }
 
-    [[nodiscard]] VectorView<B> value() { return value_.view(); }
+    /// For writing: what is written through the view counts from the next pass on, if value() or
+    /// value_matrix() was called since the last.
+    [[nodiscard]] VectorView<B> value() {
+        packed_.forget();
+        return value_.view();
+    }
     [[nodiscard]] ConstVectorView<B> value() const { return value_.view(); }
     [[nodiscard]] VectorView<B> gradient() { return gradient_.view(); }
     [[nodiscard]] ConstVectorView<B> gradient() const { return gradient_.view(); }
 
     /// The same as [shape[0], shape[1]]; only for parameters of rank 2.
-    [[nodiscard]] MatrixView<B> value_matrix() { return {value_.view().data(), matrix_extents()}; }
+    [[nodiscard]] MatrixView<B> value_matrix() { return {value().data(), matrix_extents()}; }
     [[nodiscard]] ConstMatrixView<B> value_matrix() const {
         return {value_.view().data(), matrix_extents()};
     }
@@ -59,10 +101,23 @@ public:
         return {gradient_.view().data(), matrix_extents()};
     }
 
+    /// The value as the backend's products like it; packed at the first call after it was written.
+    /// May be called by several threads at once.
+    [[nodiscard]] const auto& packed(const B& backend) const
+        requires PacksWeights<B>
+    {
+        return packed_.get(backend, value_matrix());
+    }
+    [[nodiscard]] bool is_packed() const
+        requires PacksWeights<B>
+    {
+        return packed_.is_current();
+    }
+
     void zero_gradient() { gradient_.zero(); }
 
     void fill(double value) {
-        from_host(value_.view(), std::vector<Element>(static_cast<std::size_t>(size()),
+        from_host(this->value(), std::vector<Element>(static_cast<std::size_t>(size()),
                                                       static_cast<Element>(value)));
     }
 
@@ -72,7 +127,7 @@ public:
         for (Element& value : values) {
             value = static_cast<Element>(deviation * random.normal());
         }
-        from_host(value_.view(), values);
+        from_host(value(), values);
     }
 
 private:
@@ -99,6 +154,7 @@ private:
     OptimizerGroup group_ = OptimizerGroup::model;
     Tensor<Element, 1, typename B::Space> value_;
     Tensor<Element, 1, typename B::Space> gradient_;
+    detail::PackedCopy<B> packed_;
 };
 
 }  // namespace mor

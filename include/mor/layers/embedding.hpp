@@ -41,7 +41,7 @@ public:
         if (head_) {
             head_->forward(context, x, logits);
         } else {
-            ops::linear(context, x, table_.value_matrix(), logits);
+            ops::linear(context, x, table_, logits);
         }
     }
 

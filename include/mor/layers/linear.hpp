@@ -21,7 +21,7 @@ public:
     /// y = x * weight^T or y += x * weight^T. x [rows, inputs], y [rows, outputs].
     void forward(Context<B>& context, ConstMatrixView<B> x, MatrixView<B> y,
                  Write write = Write::overwrite) const {
-        ops::linear(context, x, weight_.value_matrix(), y, write);
+        ops::linear(context, x, weight_, y, write);
     }
 
     /// Adds to the weight's gradient, and writes or adds dx [rows, inputs]. x as in forward, dy

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mor/core/backend.hpp>
+#include <mor/core/parameter.hpp>
 #include <mor/ops/shape_check.hpp>
 
 namespace mor {
@@ -19,15 +20,41 @@ struct LinearBackwardWeight {};
 
 namespace ops {
 
+template <Backend B>
+void expect_linear(ConstMatrixView<B> x, ConstMatrixView<B> weight, ConstMatrixView<B> y) {
+    expect_extents("linear", "x", x, {x.rows(), weight.columns()});
+    expect_extents("linear", "y", y, {x.rows(), weight.rows()});
+}
+template <Backend B>
+void count_linear(Context<B>& context, ConstMatrixView<B> rows, ConstMatrixView<B> weight) {
+    context.count_flops(2.0 * static_cast<double>(rows.rows()) *
+                        static_cast<double>(weight.size()));
+}
+
 /// y = x * weight^T, or y += x * weight^T.
 /// x [rows, in], weight [out, in], y [rows, out]; y may not alias x.
 template <Backend B>
 void linear(Context<B>& context, ConstMatrixView<B> x, ConstMatrixView<B> weight, MatrixView<B> y,
             Write write = Write::overwrite) {
-    expect_extents("linear", "x", x, {x.rows(), weight.columns()});
-    expect_extents("linear", "y", y, {x.rows(), weight.rows()});
-    context.count_flops(2.0 * static_cast<double>(x.rows()) * static_cast<double>(weight.size()));
+    expect_linear<B>(x, weight, y);
+    count_linear(context, x, weight);
     Kernel<op::Linear, B>::run(context, x, weight, y, write);
+}
+
+/// The same with a parameter [out, in], which the backend may keep packed for this.
+template <Backend B>
+void linear(Context<B>& context, ConstMatrixView<B> x, const Parameter<B>& weight, MatrixView<B> y,
+            Write write = Write::overwrite) {
+    const ConstMatrixView<B> value = weight.value_matrix();
+    if constexpr (PacksWeights<B>) {
+        if (weight.is_packed() || x.rows() <= B::PackedWeight::most_rows) {
+            expect_linear<B>(x, value, y);
+            count_linear(context, x, value);
+            Kernel<op::Linear, B>::run(context, x, weight.packed(context.backend()), y, write);
+            return;
+        }
+    }
+    linear(context, x, value, y, write);
 }
 
 /// dx = dy * weight, or dx += dy * weight. dy [rows, out], weight [out, in], dx [rows, in].
@@ -36,7 +63,7 @@ void linear_backward_input(Context<B>& context, ConstMatrixView<B> dy, ConstMatr
                            MatrixView<B> dx, Write write = Write::overwrite) {
     expect_extents("linear_backward_input", "dy", dy, {dy.rows(), weight.rows()});
     expect_extents("linear_backward_input", "dx", dx, {dy.rows(), weight.columns()});
-    context.count_flops(2.0 * static_cast<double>(dy.rows()) * static_cast<double>(weight.size()));
+    count_linear(context, dy, weight);
     Kernel<op::LinearBackwardInput, B>::run(context, dy, weight, dx, write);
 }
 
@@ -46,7 +73,7 @@ void linear_backward_weight(Context<B>& context, ConstMatrixView<B> dy, ConstMat
                             MatrixView<B> dweight) {
     expect_extents("linear_backward_weight", "dy", dy, {x.rows(), dweight.rows()});
     expect_extents("linear_backward_weight", "x", x, {x.rows(), dweight.columns()});
-    context.count_flops(2.0 * static_cast<double>(x.rows()) * static_cast<double>(dweight.size()));
+    count_linear<B>(context, x, dweight);
     Kernel<op::LinearBackwardWeight, B>::run(context, dy, x, dweight);
 }
 

@@ -91,8 +91,8 @@ struct InputInjection {
             const MatrixView<B> before = context.matrix(x.rows(), x.columns());
             ops::copy<B>(context, x, before);
             saved.x = before;
-            ops::linear(context, saved.x, state_.value_matrix(), x, Write::overwrite);
-            ops::linear(context, entered, input_.value_matrix(), x, Write::accumulate);
+            ops::linear(context, saved.x, state_, x, Write::overwrite);
+            ops::linear(context, entered, input_, x, Write::accumulate);
         }
         void backward(Context<B>& context, Index /*step*/, ConstMatrixView<B> entered,
                       const Saved& saved, MatrixView<B> dentered, MatrixView<B> dx) {

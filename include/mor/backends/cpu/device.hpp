@@ -18,10 +18,18 @@
 
 namespace mor {
 
+namespace cpu {
+
+template <class T>
+class PackedWeight;
+
+}  // namespace cpu
+
 template <std::floating_point T>
 class Cpu {
 public:
     using Element = T;
+    using PackedWeight = cpu::PackedWeight<T>;
     using Space = HostSpace;
     static constexpr std::string_view name = "cpu";
 

@@ -5,7 +5,7 @@
 // in a batch is what would have been served alone. See docs/design/0006-batch-invariance.md.
 #pragma once
 
-#include <mor/backends/cpu/eigen.hpp>
+#include <mor/backends/cpu/packets.hpp>
 #include <mor/core/types.hpp>
 
 #include <algorithm>
@@ -14,23 +14,12 @@
 
 namespace mor::cpu::detail {
 
-template <class T>
-using Packet = typename Eigen::internal::packet_traits<T>::type;
-/// A packet as an element of an array: by itself it would lose its attributes.
-template <class T>
-struct Lanes {
-    Packet<T> packet;
-};
-template <class T>
-inline constexpr Index packet_size = Eigen::internal::packet_traits<T>::size;
-
 /// Rows of x that share what was loaded of w.
 inline constexpr Index dot_rows = 4;
 
 /// Rows of w beside `rows` rows of x, so that all sums stay in registers.
 [[nodiscard]] constexpr Index dot_columns(Index rows) {
-    constexpr Index registers = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS;
-    return std::clamp<Index>((registers - dot_rows) / rows, 1, 8);
+    return std::clamp<Index>((num_registers - dot_rows) / rows, 1, 8);
 }
 
 /// One product y = x w^T: x [rows, depth] without gaps, w [columns, depth] and y [rows, columns]
