@@ -2,7 +2,7 @@
 //
 // The block is a slot, too.
 // expected-error: error: .*mor: Architecture: an architecture must name 'template <mor::Backend B,
-// class
+//     class
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

@@ -2,7 +2,7 @@
 //
 // An architecture inherits the slots that it does not name.
 // expected-error: error: .*mor: Architecture: .* must name Sharing, Router, Schedule, Cache,
-// Relaxation and Injection
+//     Relaxation and Injection
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

@@ -2,7 +2,7 @@
 //
 // A block without a gradient cannot be trained.
 // expected-error: error: .*mor: BlockLayer: Block needs 'void backward\(Context<B>&, const Saved&,
-// const LayerInput<B>&
+//     const LayerInput<B>&
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

@@ -2,7 +2,7 @@
 //
 // A cache policy answers whose keys a layer reads.
 // expected-error: error: .*mor: CachePolicy: Cache needs .*'Index key_layer\(const Layout&, Index
-// layer\) const'
+//     layer\) const'
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

@@ -4,6 +4,7 @@
 
 A file holds one of these comments, and optionally '// flags: ...' for the compiler:
     // expected-error: <regular expression>     must fail, and the first error line must match
+    //     <continued>                          joined to it by one space
     // expected-success                         must compile: the control of the others
 
 usage: check.py FILE -- COMPILER FLAGS...        check.py --self-test -- COMPILER FLAGS...
@@ -16,13 +17,44 @@ import sys
 import tempfile
 
 
+START = "// expected-error: "
+CONTINUED = "//     "
+DIRECTIVE = re.compile(r"// (flags: .+|expected-success)$")
+
+
+def expected_error(text):
+    """Returns the regular expression, or None if there is none. Raises ValueError if it is not
+    clear where it ends: a formatter may have wrapped it."""
+    lines = text.splitlines()
+    starts = [i for i, line in enumerate(lines) if line.startswith(START)]
+    if not starts:
+        return None
+    if len(starts) > 1:
+        raise ValueError("two expected errors; there is one first error")
+    parts = [lines[starts[0]].removeprefix(START)]
+    for line in lines[starts[0] + 1 :]:
+        if line.startswith(CONTINUED):
+            parts.append(line.removeprefix(CONTINUED))
+        elif line.startswith("//") and not DIRECTIVE.match(line):
+            raise ValueError(
+                f"is '{line}' part of the expected error? If so, indent it: '{CONTINUED}...'; "
+                "if not, put it above"
+            )
+        else:
+            break
+    return " ".join(part.strip() for part in parts)
+
+
 def problem(path, compiler):
     """Returns what is wrong with the outcome for the file, or None."""
     text = pathlib.Path(path).read_text()
-    expected = re.search(r"^// expected-error: (.+)$", text, re.M)
+    try:
+        expected = expected_error(text)
+    except ValueError as error:
+        return str(error)
     success = re.search(r"^// expected-success$", text, re.M)
     flags = re.search(r"^// flags: (.+)$", text, re.M)
-    if bool(expected) == bool(success):
+    if (expected is None) == (success is None):
         return "the file must have either '// expected-error: <regex>' or '// expected-success'"
     command = compiler + (flags[1].split() if flags else []) + [str(path)]
     result = subprocess.run(
@@ -35,8 +67,8 @@ def problem(path, compiler):
         return "compiles, but must not"
     if not errors:
         return f"the compiler failed without an error line:\n{result.stderr}"
-    if not re.search(expected[1], errors[0]):
-        return f"expected: {expected[1]}\nfirst:    {errors[0]}\n\n{result.stderr}"
+    if not re.search(expected, errors[0]):
+        return f"expected: {expected}\nfirst:    {errors[0]}\n\n{result.stderr}"
     return None
 
 
@@ -51,6 +83,13 @@ def self_test(compiler):
         ("// expected-error: .*\nint x;\n", False),
         ("// expected-success\n" + good, False),
         (good, False),
+        ("// expected-error: mor: on\n//     purpose\n" + good, True),
+        ("// expected-error: mor: on\n//     an island\n" + good, False),
+        ("// expected-error: mor: on\n// purpose\n" + good, False),
+        ("// expected-error: mor: on purpose\n//\n" + good, False),
+        ("// expected-error: mor: on purpose\n// flags: -w\n" + good, True),
+        ("// expected-error: mor: on purpose\n// expected-error: mor: on purpose\n" + good, False),
+        ("// expected-error: mor: on purpose\n" + good + "// another comment\n", True),
     ]
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:

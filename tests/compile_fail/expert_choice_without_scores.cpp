@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A network that scores nothing.
-// expected-error: error: .*mor: RouterNetwork: a router's Network needs
+// expected-error: error: .*mor: RouterNetwork: a router's Network needs 'Weights<B>' with .*
+//     'void forward\(
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

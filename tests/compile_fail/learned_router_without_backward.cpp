@@ -2,7 +2,7 @@
 //
 // A router with weights must train them.
 // expected-error: error: .*mor: RouterPolicy: Router needs 'void backward\(Context<B>&,
-// Weights<B>&, const StepView<B>&
+//     Weights<B>&, const StepView<B>&
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

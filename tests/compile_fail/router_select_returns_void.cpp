@@ -2,7 +2,7 @@
 //
 // A router must say how many rows it kept.
 // expected-error: error: .*mor: RouterPolicy: Router needs 'Index select\(.*, const StepView<B>&\)
-// const'
+//     const'
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

@@ -2,7 +2,7 @@
 //
 // A router says how a step's result joins the stream.
 // expected-error: error: .*mor: RouterPolicy: Router needs 'using Merge' = mor::Replace,
-// mor::GateEachStep
+//     mor::GateEachStep
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

@@ -2,7 +2,7 @@
 //
 // A schedule is asked for a step, the number of steps and the training step.
 // expected-error: error: .*mor: SchedulePolicy: Schedule needs .*'double capacity\(Index step, .*\)
-// const'
+//     const'
 #include <mor/backends/reference/reference.hpp>
 #include <mor/model/model.hpp>
 #include <mor/model/presets.hpp>

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The code of docs/concepts, between its marks, and tests that it works.
-#include <mor/backends/cpu/cpu.hpp>
-#include <mor/testing/gradient_check.hpp>
+// The code of docs/concepts, between its marks, and tests that it works. That of routers and their
+// parts is in routing_concepts_test.cpp.
+#include <mor/serve/engine.hpp>
 
-#include <doctest/doctest.h>
-#include <unit/model/training_pass.hpp>
+#include <snippets/small_model_check.hpp>
 
 #include <algorithm>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 // snippet-begin backend
@@ -53,105 +53,6 @@ public:
     }
 };
 static_assert(mor::SharingPolicy<Halves>);
-// snippet-end
-
-// snippet-begin router
-/// Every second candidate goes on.
-class EverySecond {
-public:
-    static constexpr std::string_view name = "acme.every_second";
-    using Merge = mor::Replace;
-    struct Options {
-        mor::Index remainder = 0;  // position modulo 2 of the tokens that go on, 0 or 1
-    };
-    explicit EverySecond(const Options& options) : options_{options} {}
-
-    template <mor::HostBackend B>
-    mor::Index select(mor::Context<B>& /*context*/, const mor::StepView<B>& step) const {
-        mor::Index count = 0;
-        for (mor::Index i = 0; i < step.num_candidates(); ++i) {
-            if (step.rows.positions[i] % 2 == options_.remainder) {
-                step.kept[count++] = i;
-            }
-        }
-        return count;
-    }
-
-private:
-    Options options_;
-};
-static_assert(mor::RouterPolicy<EverySecond, mor::Cpu<float>>);
-// snippet-end
-
-// snippet-begin learned_router
-/// A token goes on while its score, the same in all steps, is positive.
-class PositiveScore {
-public:
-    static constexpr std::string_view name = "acme.positive_score";
-    using Merge = mor::GateEachStep;
-    struct Options {
-        double alpha = 1.0;  // gate = alpha * sigmoid(score)
-    };
-    explicit PositiveScore(const Options& options) : options_{options} {}
-
-    template <mor::Backend B>
-    struct Weights {
-        Weights(const mor::ModelConfig& config, mor::Index /*num_steps*/,
-                const Options& /*options*/)
-            : score{"model.router.weight", config.hidden_size, 1} {}
-        void initialize(mor::Random& random, double deviation) {
-            score.initialize(random, deviation);
-        }
-        template <class Visitor>
-        void visit_parameters(Visitor&& visitor) {
-            score.visit_parameters(visitor);
-        }
-        mor::Linear<B> score;
-    };
-
-    template <mor::Backend B>
-    struct Record {
-        std::vector<mor::MatrixView<B>> scores;  // [steps], each [candidates, 1], as are gates
-        std::vector<mor::MatrixView<B>> gates;
-    };
-
-    template <mor::Backend B>
-    mor::Index select(mor::Context<B>& context, const Weights<B>& weights,
-                      const mor::StepView<B>& step, Record<B>& record) const {
-        if (step.step == 0) {
-            record = {};
-        }
-        const auto scores = record.scores.emplace_back(context.matrix(step.num_candidates(), 1));
-        const auto gates = record.gates.emplace_back(context.matrix(step.num_candidates(), 1));
-        weights.score.forward(context, step.hidden, scores);
-        mor::ops::gate<B>(context, mor::GateFunction::sigmoid, scores, options_.alpha, gates);
-        const mor::Index count =
-            mor::ops::select_greater<B>(context, scores.flat(), 0.0, step.kept);
-        mor::ops::gather_rows<B>(context, gates, step.kept.slice(0, count),
-                                 {step.weight.data(), {count, 1}});
-        return count;
-    }
-
-    template <mor::Backend B>
-    void backward(mor::Context<B>& context, Weights<B>& weights, const mor::StepView<B>& step,
-                  mor::ConstIndexView<B> kept, Record<B>& record,
-                  const mor::StepGradient<B>& gradient) const {
-        const auto gates = record.gates[static_cast<std::size_t>(step.step)];
-        const auto dgates = context.zero_matrix(gates.rows(), 1);
-        const auto dscores = context.zero_matrix(gates.rows(), 1);
-        mor::ops::scatter_rows<B>(context, {gradient.weight.data(), {kept.size(), 1}}, kept,
-                                  dgates);
-        mor::ops::gate_backward<B>(context, mor::GateFunction::sigmoid, gates, options_.alpha,
-                                   dgates, dscores);
-        weights.score.backward(context, step.hidden, dscores, gradient.hidden,
-                               mor::Write::accumulate);
-    }
-
-private:
-    Options options_;
-};
-static_assert(mor::LearnedRouter<PositiveScore, mor::Cpu<float>>);
-static_assert(mor::RouterPolicy<PositiveScore, mor::Cpu<float>>);
 // snippet-end
 
 // snippet-begin schedule
@@ -272,39 +173,6 @@ struct HalfOfInput : mor::NoInjection {
 static_assert(mor::InjectionPolicy<HalfOfInput, mor::Cpu<float>>);
 // snippet-end
 
-// snippet-begin merge
-/// h = (h + f(h)) / 2 for the rows that took the step.
-struct Halfway : mor::Replace {
-    template <mor::Backend B>
-    static void step(mor::Context<B>& context, mor::MatrixView<B> h,
-                     const mor::MergeState<B>& /*state*/, const mor::MergeStep<B>& step,
-                     mor::ConstMatrixView<B> y) {
-        const auto mean = context.matrix(y.rows(), y.columns());
-        mor::ops::gather_rows<B>(context, h, step.active, mean);
-        mor::ops::scale<B>(context, y, 1.0, mean, mor::Write::accumulate);
-        mor::ops::scale<B>(context, mean, 0.5, mean);
-        mor::ops::scatter_rows<B>(context, mean, step.active, h);
-    }
-    template <mor::Backend B>
-    static void result_gradient(mor::Context<B>& context, mor::ConstMatrixView<B> dh,
-                                const mor::MergeState<B>& /*state*/, const mor::MergeStep<B>& step,
-                                mor::MatrixView<B> dy) {
-        mor::ops::gather_rows<B>(context, dh, step.active, dy);
-        mor::ops::scale<B>(context, dy, 0.5, dy);
-    }
-    template <mor::Backend B>
-    static void input_gradient(mor::Context<B>& context, mor::ConstMatrixView<B> dx,
-                               const mor::MergeStep<B>& step, mor::MatrixView<B> dh) {
-        const auto old = context.matrix(dx.rows(), dx.columns());
-        mor::ops::gather_rows<B>(context, dh, step.active, old);
-        mor::ops::scale<B>(context, old, 0.5, old);
-        mor::ops::scale<B>(context, dx, 1.0, old, mor::Write::accumulate);
-        mor::ops::scatter_rows<B>(context, old, step.active, dh);
-    }
-};
-static_assert(mor::MergePolicy<Halfway, mor::Cpu<float>>);
-// snippet-end
-
 // snippet-begin observer
 /// How many rows passed through all layers together.
 struct RowCounter {
@@ -314,10 +182,27 @@ struct RowCounter {
 static_assert(mor::ObserverPolicy<RowCounter, mor::Cpu<double>>);
 // snippet-end
 
+// snippet-begin scheduling
+/// The shared block runs when a call of it is full, or when nothing else is left to do.
+struct FullBlocks {
+    static constexpr std::string_view name = "acme.full_blocks";
+    static constexpr bool mixes_depths = true;
+
+    static bool admits(const mor::EngineLoad& load) { return load.running < 4 * load.max_batch; }
+    static mor::NextCall next(const mor::EngineLoad& load) {
+        const bool is_full = load.stepping >= load.max_batch;
+        const bool is_all = load.entering + load.leaving == 0;
+        return load.stepping > 0 && (is_full || is_all) ? mor::NextCall::shared_block
+                                                        : mor::NextCall::boundary;
+    }
+};
+static_assert(mor::SchedulingPolicy<FullBlocks>);
+// snippet-end
+
 // snippet-begin architecture
 struct Mine : mor::DefaultArchitecture {
     using Sharing = Halves;
-    using Router = PositiveScore;
+    using Router = mor::TokenChoice;
 };
 static_assert(mor::Architecture<Mine, mor::Cpu<float>>);
 // snippet-end
@@ -327,9 +212,6 @@ namespace {
 using namespace mor::test;
 using mor::Index;
 
-struct WithEverySecond : mor::DefaultArchitecture {
-    using Router = EverySecond;
-};
 struct WithFlat : mor::DefaultArchitecture {
     using Schedule = Flat;
 };
@@ -341,13 +223,6 @@ struct WithOwnProjections : mor::DefaultArchitecture {
 };
 struct WithHalfOfInput : mor::DefaultArchitecture {
     using Injection = HalfOfInput;
-};
-struct HalfwayOfEverySecond : EverySecond {
-    using EverySecond::EverySecond;
-    using Merge = Halfway;
-};
-struct WithHalfway : mor::DefaultArchitecture {
-    using Router = HalfwayOfEverySecond;
 };
 struct WithMlpBlock : mor::DefaultArchitecture {
     template <mor::Backend B, class Relaxation>
@@ -369,49 +244,49 @@ TEST_CASE("the minimal backend has the kernel that it declares, and no other") {
     CHECK(mor::to_host(out) == std::vector<float>{4, 5, 0, 1});
 }
 
-TEST_CASE_TEMPLATE("the minimal policies make models with right gradients", A, Mine,
-                   WithEverySecond, WithFlat, WithOwnKeys, WithMlpBlock, WithOwnProjections,
-                   WithHalfOfInput, WithHalfway) {
-    using B = mor::Cpu<double>;
+TEST_CASE_TEMPLATE("the minimal policies make models with right gradients", A, Mine, WithFlat,
+                   WithOwnKeys, WithMlpBlock, WithOwnProjections, WithHalfOfInput) {
+    check_small_model<A>(std::is_same_v<A, Mine> ? 4 : 5);
+}
+
+TEST_CASE("an engine with the minimal scheduling gives the usual answers in fuller calls") {
+    using A = mor::MoRToken<>;
+    using B = mor::Cpu<float>;
     B cpu{{.threads = 1}};
     mor::ModelConfig config = small_config<A>();
-    config.num_layers = std::is_same_v<A, Mine> ? 4 : 5;
-    mor::Model<A, B> model{cpu, config, {}, 3};
-    const Sequences sequences = random_sequences({9, 5}, config.vocab_size, 5);
-    const auto targets = random_targets(sequences, config.vocab_size);
-    mor::Context<B> context{cpu};
-    mor::Trace<A, B> trace;
-    training_pass(model, context, trace, sequences, targets);
-    const std::vector<Index> depths = mor::token_depths(trace);
-    std::vector<Index> active(4, 0);
-    for (const Index depth : depths) {
-        ++active[static_cast<std::size_t>(depth)];
-    }
-    CHECK(*std::max_element(active.begin(), active.end()) < 14);  // not all of one depth
-
-    // The slope along the gradient is the square of its length.
-    double square = 0;
-    std::vector<std::vector<double>> values;
-    std::vector<std::vector<double>> gradients;
-    model.visit_parameters([&](mor::Parameter<B>& parameter) {
-        values.push_back(mor::to_host(parameter.value()));
-        gradients.push_back(mor::to_host(parameter.gradient()));
-        for (const double g : gradients.back()) {
-            square += g * g;
-        }
-    });
-    const auto loss = [&](const std::vector<double>& distance) {
-        std::size_t p = 0;
-        model.visit_parameters([&](mor::Parameter<B>& parameter) {
-            std::vector<double> moved = values[p];
-            for (std::size_t i = 0; i < moved.size(); ++i) {
-                moved[i] += distance[0] * gradients[p][i];
-            }
-            mor::from_host(parameter.value(), moved);
-            ++p;
-        });
-        return training_pass(model, context, trace, sequences, targets);
+    config.num_layers = 5;
+    const mor::Model<A, B> model{cpu, config, {}, 3};
+    struct Outcome {
+        std::vector<mor::ServedToken> tokens = {};
+        Index calls = 0;  // of the shared block
+        Index full = 0;
     };
-    const auto found = mor::testing::check_gradient(loss, {0.0}, {square}, {.step = 1e-5});
-    CHECK_MESSAGE(found.passes(), found.message());
+    const auto serve = [&]<class Scheduling>(Scheduling) {
+        Outcome outcome;
+        mor::Engine<A, B, Scheduling> engine{
+            model, {.max_batch = 4, .on_call = [&](const mor::EngineCall& call) {
+                        if (call.part == mor::EnginePart::shared_block) {
+                            ++outcome.calls;
+                            outcome.full += call.rows == 4 ? 1 : 0;
+                        }
+                    }}};
+        std::vector<mor::RequestHandle> handles;
+        for (mor::TokenId token = 0; token < 12; ++token) {
+            handles.push_back(engine.submit(std::vector<mor::TokenId>{token, 3},
+                                            {.max_new_tokens = 6, .sampling = {.temperature = 0}}));
+        }
+        engine.run();
+        for (mor::RequestHandle& handle : handles) {
+            while (const auto token = handle.try_next()) {
+                outcome.tokens.push_back(*token);
+            }
+        }
+        return outcome;
+    };
+    const Outcome mine = serve(FullBlocks{});
+    const Outcome other = serve(mor::SequenceWise{});
+    CHECK(mine.tokens.size() == 12 * 6);
+    CHECK(mine.tokens == other.tokens);
+    CHECK(mine.calls < other.calls);
+    CHECK(mine.full * other.calls > other.full * mine.calls);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Capacities that shrink with the recursion step: Nr/Nr, (Nr-1)/Nr, ..., 1/Nr unless given, with
-// a cosine warm-up from 1 (paper, section 2.2.1 and appendix).
+// Capacities that shrink with the recursion step (paper, section 2.2.1 and appendix): given at run
+// time, Nr/Nr, (Nr-1)/Nr, ..., 1/Nr unless listed, with a cosine warm-up from 1; or in the type.
 #pragma once
 
 #include <mor/core/error.hpp>
@@ -9,8 +9,11 @@
 #include <mor/recursion/concept.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstddef>
 #include <numbers>
+#include <string_view>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -71,5 +74,53 @@ private:
     Options options_;
 };
 static_assert(SchedulePolicy<CapacitySchedule>);
+
+/// Capacities that are known when the program is compiled, in percent of a sequence, one a step:
+/// FixedCapacities<100, 67, 33>. No warm-up.
+template <Index... percents>
+class FixedCapacities {
+    static constexpr std::array<Index, sizeof...(percents)> list{percents...};
+    static constexpr bool is_possible = [] {
+        Index previous = 100;
+        return ((percents >= 1 && percents <= std::exchange(previous, percents)) && ...) &&
+               sizeof...(percents) > 0;
+    }();
+    static_assert(
+        is_possible,
+        "mor: SchedulePolicy: FixedCapacities needs one percentage a recursion step, from 1 to "
+        "100, none larger than the one before. See docs/concepts/schedule_policy.md");
+
+    // "fixed_capacities.100.067.033": a checkpoint of other capacities is another model.
+    static constexpr auto characters = [] {
+        constexpr std::string_view base = "fixed_capacities";
+        std::array<char, base.size() + 4 * sizeof...(percents)> text{};
+        auto out = std::copy(base.begin(), base.end(), text.begin());
+        const auto digit = [](Index value) { return static_cast<char>('0' + value % 10); };
+        for (const Index percent : list) {
+            *out++ = '.';
+            *out++ = digit(percent / 100);
+            *out++ = digit(percent / 10);
+            *out++ = digit(percent);
+        }
+        return text;
+    }();
+
+public:
+    static constexpr std::string_view name{characters.data(), characters.size()};
+
+    struct Options {
+        static constexpr auto fields() { return std::tuple{}; }
+    };
+
+    explicit FixedCapacities(const Options& /*options*/ = {}) {}
+
+    /// Throws ConfigError if there are not as many capacities as steps.
+    [[nodiscard]] double capacity(Index step, Index num_steps, Index /*training_step*/) const {
+        check<ConfigError>(std::ssize(list) == num_steps, "mor::FixedCapacities: ", list.size(),
+                           " capacities for ", num_steps, " recursion steps");
+        return static_cast<double>(list[static_cast<std::size_t>(step)]) / 100.0;
+    }
+};
+static_assert(SchedulePolicy<FixedCapacities<100>>);
 
 }  // namespace mor

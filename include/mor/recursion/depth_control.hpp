@@ -21,8 +21,9 @@ struct DepthControl {
     Index max_depth = unlimited;             // steps a token may take, at least 1
     std::span<const Index> max_depths = {};  // the same for each sequence of the batch; or empty
     Index forced_depth = 0;                  // from 1 on: every token takes exactly so many steps
-    double threshold_offset =
-        0;  // added to the bound of a causal rule, in logits: more, fewer pass
+    // Added to the bound of expert-choice's causal rule: more, fewer pass. No other router has a
+    // bound in logits: halting, exit gates and random choice have probabilities, and ignore it.
+    double threshold_offset = 0;
 
     [[nodiscard]] bool has_limit() const {
         return max_depth != unlimited || !max_depths.empty() || forced_depth > 0;

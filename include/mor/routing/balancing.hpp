@@ -8,8 +8,10 @@
 #include <mor/ops/router_loss.hpp>
 #include <mor/ops/select.hpp>
 #include <mor/recursion/step.hpp>
+#include <mor/routing/concept.hpp>
 #include <mor/routing/scores.hpp>
 
+#include <concepts>
 #include <cstddef>
 #include <numeric>
 #include <string>
@@ -18,6 +20,58 @@
 #include <vector>
 
 namespace mor {
+
+/// Evens out the depths that token-choice gives. It names itself in checkpoints by `suffix`, is
+/// constructed from its Options, and has for each backend `Weights<B>`, constructed from the number
+/// of steps, with `visit_parameters` and
+/// - `bias() const`: [steps] added to the gates when the best is chosen, or empty,
+/// - `reset()`: called while balancing warms up, after each backward pass.
+/// The policy itself has
+/// - `backward(context, weights, gate, best, gradient, dgate) const`: adds the gradient of its own
+///   loss to dgate [rows, steps], or counts the chosen steps, best [rows],
+/// - `after_update(weights) const`: called after each update of the model's weights.
+template <class P, class B>
+concept BalancingPolicy =
+    HasSuffixAndOptions<P> && HasRouterOptions<P> &&
+    requires { typename P::template Weights<B>; } &&
+    std::move_constructible<typename P::template Weights<B>> &&
+    std::constructible_from<typename P::template Weights<B>, Index> &&
+    requires(const P& policy, typename P::template Weights<B>& weights,
+             const typename P::template Weights<B>& constant, detail::AnyVisitor visitor,
+             Context<B>& context, ConstMatrixView<B> gate, ConstIndexView<B> best,
+             const StepGradient<B>& gradient, MatrixView<B> dgate) {
+        weights.visit_parameters(visitor);
+        { constant.bias() } -> std::convertible_to<ConstVectorView<B>>;
+        weights.reset();
+        policy.backward(context, weights, gate, best, gradient, dgate);
+        policy.after_update(weights);
+    };
+
+namespace detail {
+
+/// One sentence for what is missing: that of the name and the options before a backend is known.
+template <class P>
+consteval bool explain_balancing_options() {
+    static_assert(
+        HasSuffixAndOptions<P> && HasRouterOptions<P>,
+        "mor: BalancingPolicy: a router's Balancing needs 'static constexpr "
+        "std::string_view suffix', an aggregate 'Options' with defaults and a constructor "
+        "(const Options&). See docs/concepts/router_parts.md");
+    return true;
+}
+template <class P, class B>
+consteval bool explain_balancing() {
+    static_assert(
+        BalancingPolicy<P, B>,
+        "mor: BalancingPolicy: a router's Balancing needs 'Weights<B>' with a constructor (Index "
+        "num_steps), 'visit_parameters', 'ConstVectorView<B> bias() const' and 'void reset()', and "
+        "'void backward(Context<B>&, Weights<B>&, ConstMatrixView<B> gate, ConstIndexView<B> best, "
+        "const StepGradient<B>&, MatrixView<B> dgate) const' and 'void after_update(Weights<B>&) "
+        "const'. See docs/concepts/router_parts.md");
+    return true;
+}
+
+}  // namespace detail
 
 /// A loss on the product of each depth's share of tokens and its mean gate.
 class BalancingLoss {

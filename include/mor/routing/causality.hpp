@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -27,6 +28,71 @@ namespace detail {
     check<ConfigError>(threshold > 0 && threshold < 1, "mor::", who, ": threshold is ", threshold,
                        ", expected a number between 0 and 1");
     return std::log(threshold / (1.0 - threshold));
+}
+
+}  // namespace detail
+
+/// Stands in for top-k in a causal pass. It names itself in checkpoints by `suffix`, says with
+/// `predicts_apart` whether its logits are others than the router's scores, is constructed from its
+/// Options, and has for each backend a `Record<B>` of a step and `Weights<B>` of a step,
+/// constructed from (name prefix, inputs, options), with `initialize` and `visit_parameters`. The
+/// policy itself has
+/// - `predict(context, weights, hidden, record) const`: what logits() needs; hidden [candidates,
+///   hidden],
+/// - `logits<B>(scores, record) const`: [candidates], from the router's scores [candidates, 1],
+/// - `bound() const`: candidates whose logit is above it take the step,
+/// - `backward(context, weights, hidden, scores, kept, record, gradient, dscores) const`: adds the
+///   gradient of a loss of its own to those of its weights and to dscores [candidates, 1].
+template <class P, class B>
+concept CausalityPolicy =
+    HasSuffixAndOptions<P> && HasRouterOptions<P> &&
+    requires {
+        typename P::template Weights<B>;
+        typename P::template Record<B>;
+        { P::predicts_apart } -> std::convertible_to<bool>;
+    } && std::semiregular<typename P::template Record<B>> &&
+    std::move_constructible<typename P::template Weights<B>> &&
+    std::constructible_from<typename P::template Weights<B>, const std::string&, Index,
+                            const typename P::Options&> &&
+    requires(const P& policy, typename P::template Weights<B>& weights,
+             const typename P::template Weights<B>& constant,
+             typename P::template Record<B>& record, const typename P::template Record<B>& recorded,
+             Random& random, detail::AnyVisitor visitor, Context<B>& context,
+             ConstMatrixView<B> hidden, ConstMatrixView<B> scores, ConstIndexView<B> kept,
+             const StepGradient<B>& gradient, MatrixView<B> dscores) {
+        weights.initialize(random, 0.02);
+        weights.visit_parameters(visitor);
+        policy.predict(context, constant, hidden, record);
+        { policy.template logits<B>(scores, recorded) } -> std::convertible_to<ConstVectorView<B>>;
+        { policy.bound() } -> std::convertible_to<double>;
+        policy.backward(context, weights, hidden, scores, kept, recorded, gradient, dscores);
+    };
+
+namespace detail {
+
+/// One sentence for what is missing: that of the name and the options before a backend is known.
+template <class P>
+consteval bool explain_causality_options() {
+    static_assert(
+        HasSuffixAndOptions<P> && HasRouterOptions<P>,
+        "mor: CausalityPolicy: a router's Causality needs 'static constexpr "
+        "std::string_view suffix', an aggregate 'Options' with defaults and a constructor "
+        "(const Options&). See docs/concepts/router_parts.md");
+    return true;
+}
+template <class P, class B>
+consteval bool explain_causality() {
+    static_assert(
+        CausalityPolicy<P, B>,
+        "mor: CausalityPolicy: a router's Causality needs 'static constexpr bool predicts_apart', "
+        "'Record<B>', 'Weights<B>' with a constructor (const std::string& prefix, Index inputs, "
+        "const Options&), 'initialize' and 'visit_parameters', and 'void predict(Context<B>&, "
+        "const Weights<B>&, ConstMatrixView<B> hidden, Record<B>&) const', 'template <Backend B> "
+        "ConstVectorView<B> logits(ConstMatrixView<B> scores, const Record<B>&) const', 'double "
+        "bound() const' and 'void backward(Context<B>&, Weights<B>&, ConstMatrixView<B> hidden, "
+        "ConstMatrixView<B> scores, ConstIndexView<B> kept, const Record<B>&, const "
+        "StepGradient<B>&, MatrixView<B> dscores) const'. See docs/concepts/router_parts.md");
+    return true;
 }
 
 }  // namespace detail
@@ -94,6 +160,8 @@ private:
 /// selection; an optimiser group of its own trains it.
 template <class Network = LinearNetwork>
 class AuxiliaryRouter {
+    static_assert(detail::explain_network_options<Network>());
+
 public:
     static constexpr std::string_view suffix = ".auxiliary_router";
     static constexpr bool predicts_apart = true;
@@ -112,6 +180,8 @@ public:
     /// "<prefix>auxiliary." and the network's names.
     template <Backend B>
     class Weights {
+        static_assert(detail::explain_network<Network, B>());
+
     public:
         Weights(const std::string& prefix, Index inputs, const Options& options)
             : network_{prefix + "auxiliary.", inputs, 1, options.network} {

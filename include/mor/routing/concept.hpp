@@ -79,6 +79,14 @@ inline constexpr bool keeps_every_token = requires { requires R::keeps_every_tok
 template <class R>
 inline constexpr bool reconsiders_every_token = requires { requires R::reconsiders_every_token; };
 
+/// What the parts of a router have in common: a `suffix`, by which the router's name tells them,
+/// and Options. See RouterNetwork, CausalityPolicy, BalancingPolicy.
+template <class P>
+concept HasSuffixAndOptions = requires { typename P::Options; } &&
+                              std::default_initializable<typename P::Options> && requires {
+                                  { P::suffix } -> std::same_as<const std::string_view&>;
+                              };
+
 /// Decides, before each recursion step, which candidates take it.
 template <class R, class B>
 concept RouterPolicy = HasRouterOptions<R> && HasMerge<R, B> && requires {

@@ -10,7 +10,6 @@
 #include <mor/ops/gate.hpp>
 #include <mor/ops/gather_scatter.hpp>
 #include <mor/ops/scale.hpp>
-#include <mor/ops/select.hpp>
 #include <mor/routing/causality.hpp>
 #include <mor/routing/concept.hpp>
 #include <mor/routing/network.hpp>
@@ -38,6 +37,8 @@ struct Independent {
 template <class Network = LinearNetwork, class Causality = AuxiliaryLoss,
           class Candidates = Hierarchical>
 class ExpertChoiceRouter {
+    static_assert(detail::explain_network_options<Network>());
+    static_assert(detail::explain_causality_options<Causality>());
     static constexpr std::string_view base = "expert_choice";
 
 public:
@@ -70,9 +71,8 @@ public:
     /// A router a step, "model.routers.<step>." and the names of its networks.
     template <Backend B>
     class Weights {
-        static_assert(RouterNetwork<Network, B>,
-                      "mor: RouterNetwork: a router's Network needs 'suffix', 'Options' and "
-                      "'Weights<B>' with 'Saved', 'forward' and 'backward'");
+        static_assert(detail::explain_network<Network, B>());
+        static_assert(detail::explain_causality<Causality, B>());
 
     public:
         struct Step {
@@ -83,8 +83,10 @@ public:
         Weights(const ModelConfig& config, Index num_steps, const Options& options) {
             for (Index step = 0; step < num_steps; ++step) {
                 const std::string prefix = "model.routers." + std::to_string(step) + ".";
-                steps_.push_back({{prefix, config.hidden_size, 1, options.network},
-                                  {prefix, config.hidden_size, options.causality}});
+                using NetworkWeights = typename Network::template Weights<B>;
+                using CausalityWeights = typename Causality::template Weights<B>;
+                steps_.push_back({NetworkWeights(prefix, config.hidden_size, 1, options.network),
+                                  CausalityWeights(prefix, config.hidden_size, options.causality)});
             }
         }
         [[nodiscard]] Step& at(Index step) { return steps_[static_cast<std::size_t>(step)]; }
@@ -153,7 +155,10 @@ public:
         weights.at(step.step).network.forward(context, own.hidden, own.scores, own.network);
         ops::gate<B>(context, options_.gate, own.scores, options_.alpha, own.gates);
         causality_.predict(context, weights.at(step.step).causality, step.hidden, own.causality);
-        const Index kept = choose(context, own, step);
+        const Index kept =
+            detail::keep_best<B>(context, step, own.scores.flat(),
+                                 {causality_.template logits<B>(own.scores, own.causality),
+                                  causality_.bound() + step.threshold_offset});
         const VectorView<B> weight = step.weight.slice(0, kept);
         if (options_.weighted) {
             ops::gather_rows<B>(context, own.gates, step.kept.slice(0, kept),
@@ -192,23 +197,6 @@ public:
     [[nodiscard]] const Causality& causality() const { return causality_; }
 
 private:
-    template <Backend B>
-    [[nodiscard]] Index choose(Context<B>& context, const typename Record<B>::Step& own,
-                               const StepView<B>& step) const {
-        if (step.must_keep_all()) {
-            ops::number_rows<B>(context, step.kept);
-            return step.num_candidates();
-        }
-        if (step.decision == Decision::causal && step.capacity < 1.0) {
-            return ops::select_greater<B>(context,
-                                          causality_.template logits<B>(own.scores, own.causality),
-                                          causality_.bound() + step.threshold_offset, step.kept);
-        }
-        const IndexView<B> counts = context.indices(step.entered.num_sequences());
-        ops::capacity_counts<B>(context, step.entered.offsets, step.capacity, counts);
-        return ops::top_k<B>(context, own.scores.flat(), step.rows.offsets, counts, step.kept);
-    }
-
     Options options_;
     Causality causality_;
 };

@@ -82,6 +82,7 @@ struct ExitDistribution {
 /// `Rule` says what the gate's probability means and what is charged for it.
 template <class Rule, class Network = LinearNetwork>
 class HaltingRouter {
+    static_assert(detail::explain_network_options<Network>());
     static constexpr std::string_view base = "halting";
 
 public:
@@ -101,9 +102,7 @@ public:
     /// One gate for all steps, "model.router." and the names of its network.
     template <Backend B>
     struct Weights {
-        static_assert(RouterNetwork<Network, B>,
-                      "mor: RouterNetwork: a router's Network needs 'suffix', 'Options' and "
-                      "'Weights<B>' with 'Saved', 'forward' and 'backward'");
+        static_assert(detail::explain_network<Network, B>());
 
         typename Network::template Weights<B> network;
 

@@ -6,6 +6,7 @@
 #include <mor/core/reflect.hpp>
 #include <mor/layers/linear.hpp>
 #include <mor/ops/gelu.hpp>
+#include <mor/routing/concept.hpp>
 
 #include <concepts>
 #include <string>
@@ -15,21 +16,53 @@
 namespace mor {
 
 /// A network type names itself in checkpoints by `suffix`, has Options, and for each backend
-/// `Weights<B>`, constructed from (name prefix, inputs, outputs, options), with
+/// `Weights<B>`, constructed from (name prefix, inputs, outputs, options), with `initialize`,
+/// `visit_parameters` and
 /// - `forward(context, x, logits, saved) const`: x [rows, inputs] to logits [rows, outputs],
 /// - `backward(context, x, saved, dlogits, dx)`: adds to the gradients of its weights, and to dx
 ///   [rows, inputs] unless that is empty: then the input is detached.
 template <class N, class B>
 concept RouterNetwork =
-    requires { typename N::Options; } &&
-    requires {
-        { N::suffix } -> std::convertible_to<std::string_view>;
-    } &&
-    requires(typename N::template Weights<B>& weights, Context<B>& context, ConstMatrixView<B> x,
-             MatrixView<B> y, typename N::template Weights<B>::Saved& saved) {
-        weights.forward(context, x, y, saved);
+    HasSuffixAndOptions<N> && requires { typename N::template Weights<B>::Saved; } &&
+    std::semiregular<typename N::template Weights<B>::Saved> &&
+    std::move_constructible<typename N::template Weights<B>> &&
+    std::constructible_from<typename N::template Weights<B>, const std::string&, Index, Index,
+                            const typename N::Options&> &&
+    requires(typename N::template Weights<B>& weights,
+             const typename N::template Weights<B>& constant, Random& random,
+             detail::AnyVisitor visitor, Context<B>& context, ConstMatrixView<B> x, MatrixView<B> y,
+             typename N::template Weights<B>::Saved& saved) {
+        weights.initialize(random, 0.02);
+        weights.visit_parameters(visitor);
+        constant.forward(context, x, y, saved);
         weights.backward(context, x, saved, y, y);
     };
+
+namespace detail {
+
+/// One sentence for what is missing: that of the name and the options before a backend is known.
+template <class N>
+consteval bool explain_network_options() {
+    static_assert(HasSuffixAndOptions<N>,
+                  "mor: RouterNetwork: a router's Network needs 'static constexpr std::string_view "
+                  "suffix' and an aggregate 'Options' with defaults. "
+                  "See docs/concepts/router_parts.md");
+    return true;
+}
+template <class N, class B>
+consteval bool explain_network() {
+    static_assert(
+        RouterNetwork<N, B>,
+        "mor: RouterNetwork: a router's Network needs 'Weights<B>' with 'Saved', a constructor "
+        "(const std::string& prefix, Index inputs, Index outputs, const Options&), 'initialize', "
+        "'visit_parameters', 'void forward(Context<B>&, ConstMatrixView<B> x, MatrixView<B> "
+        "logits, Saved&) const' and 'void backward(Context<B>&, ConstMatrixView<B> x, const "
+        "Saved&, ConstMatrixView<B> dlogits, MatrixView<B> dx)'. "
+        "See docs/concepts/router_parts.md");
+    return true;
+}
+
+}  // namespace detail
 
 /// logits = weight * x. The paper's best for expert-choice.
 struct LinearNetwork {

@@ -8,7 +8,6 @@
 #include <mor/ops/gather_scatter.hpp>
 #include <mor/ops/rows.hpp>
 #include <mor/ops/scale.hpp>
-#include <mor/ops/select.hpp>
 #include <mor/routing/concept.hpp>
 #include <mor/routing/scores.hpp>
 
@@ -39,6 +38,7 @@ public:
 
     /// Keeps as many rows as expert-choice does. In a causal pass a priority depends on the token's
     /// position alone and the rows above 1 - capacity stay, so that decoding repeats a full pass.
+    /// A priority is no logit, so DepthControl::threshold_offset does not move that bound.
     template <Backend B>
     Index select(Context<B>& context, const StepView<B>& step) const {
         const typename Arena<typename B::Space>::Scope scope{context.arena()};
@@ -47,7 +47,8 @@ public:
         ops::uniform_by_position<B>(
             context, step.rows, causal ? Draw::by_position : Draw::by_sequence_and_position,
             options_.seed, static_cast<std::uint64_t>(step.training_step), priority.flat());
-        const Index kept = choose(context, priority.flat(), step);
+        const Index kept = detail::keep_best<B>(context, step, priority.flat(),
+                                                {priority.flat(), 1.0 - step.capacity});
         const MatrixView<B> weight{step.weight.data(), {kept, 1}};
         ops::gather_rows<B>(context, priority, step.kept.slice(0, kept), weight);
         ops::scale<B>(context, weight, options_.alpha, weight);
@@ -55,21 +56,6 @@ public:
     }
 
 private:
-    template <Backend B>
-    [[nodiscard]] static Index choose(Context<B>& context, ConstVectorView<B> priority,
-                                      const StepView<B>& step) {
-        if (step.must_keep_all()) {
-            ops::number_rows<B>(context, step.kept);
-            return step.num_candidates();
-        }
-        if (step.decision == Decision::causal && step.capacity < 1.0) {
-            return ops::select_greater<B>(context, priority, 1.0 - step.capacity, step.kept);
-        }
-        const IndexView<B> counts = context.indices(step.entered.num_sequences());
-        ops::capacity_counts<B>(context, step.entered.offsets, step.capacity, counts);
-        return ops::top_k<B>(context, priority, step.rows.offsets, counts, step.kept);
-    }
-
     Options options_;
 };
 

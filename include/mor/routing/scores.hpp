@@ -1,22 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What routers have in common: temperature, the z-loss, checks of their options.
+// What routers have in common: temperature, the z-loss, the choice of the best rows, checks of
+// their options.
 #pragma once
 
 #include <mor/core/error.hpp>
 #include <mor/ops/router_loss.hpp>
+#include <mor/ops/rows.hpp>
 #include <mor/ops/scale.hpp>
+#include <mor/ops/select.hpp>
 #include <mor/recursion/step.hpp>
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string_view>
 
 namespace mor::detail {
 
+/// Options are doubles, but a backend may compute in float, and divides by some of them.
 inline void check_positive(double value, std::string_view name) {
-    check<ConfigError>(value > 0 && std::isfinite(value), name, " is ", value,
-                       ", expected a positive number");
+    constexpr double largest = std::numeric_limits<float>::max();
+    check<ConfigError>(value > 0 && value <= largest && 1.0 / value <= largest, name, " is ", value,
+                       ", expected a positive number that a float can hold, as can its inverse");
 }
 inline void check_not_negative(double value, std::string_view name) {
     check<ConfigError>(value >= 0 && std::isfinite(value), name, " is ", value,
@@ -45,6 +51,31 @@ void cooled_backward(Context<B>& context, double temperature, MatrixView<B> dhid
     const MatrixView<B> dcooled = context.zero_matrix(dhidden.rows(), dhidden.columns());
     add(dcooled);
     ops::scale<B>(context, dcooled, 1.0 / temperature, dhidden, Write::accumulate);
+}
+
+/// A causal rule: rows whose score is above the bound go on.
+template <Backend B>
+struct CausalRule {
+    ConstVectorView<B> scores;  // [candidates]
+    double bound;
+};
+
+/// Writes the candidates that take the step to step.kept: the best-scored of each sequence, as many
+/// as the capacity allows; in a causal pass those that the rule names, unless the capacity is 1;
+/// all of them if depth is forced. Returns how many. scores [candidates].
+template <Backend B>
+[[nodiscard]] Index keep_best(Context<B>& context, const StepView<B>& step,
+                              ConstVectorView<B> scores, const CausalRule<B>& rule) {
+    if (step.must_keep_all()) {
+        ops::number_rows<B>(context, step.kept);
+        return step.num_candidates();
+    }
+    if (step.decision == Decision::causal && step.capacity < 1.0) {
+        return ops::select_greater<B>(context, rule.scores, rule.bound, step.kept);
+    }
+    const IndexView<B> counts = context.indices(step.entered.num_sequences());
+    ops::capacity_counts<B>(context, step.entered.offsets, step.capacity, counts);
+    return ops::top_k<B>(context, scores, step.rows.offsets, counts, step.kept);
 }
 
 /// Adds the router z-loss, the mean over rows, to the objective. scores [rows, columns].

@@ -23,6 +23,8 @@ namespace mor {
 /// `Network` scores the depths of a token; `Balancing` evens out the load.
 template <class Network = LinearNetwork, class Balancing = BalancingLoss>
 class TokenChoiceRouter {
+    static_assert(detail::explain_network_options<Network>());
+    static_assert(detail::explain_balancing_options<Balancing>());
     static constexpr std::string_view base = "token_choice";
 
 public:
@@ -56,9 +58,8 @@ public:
     /// The router, "model.router." and the names of its network, [steps] outputs.
     template <Backend B>
     struct Weights {
-        static_assert(RouterNetwork<Network, B>,
-                      "mor: RouterNetwork: a router's Network needs 'suffix', 'Options' and "
-                      "'Weights<B>' with 'Saved', 'forward' and 'backward'");
+        static_assert(detail::explain_network<Network, B>());
+        static_assert(detail::explain_balancing<Balancing, B>());
 
         typename Network::template Weights<B> network;
         typename Balancing::template Weights<B> balancing;

@@ -32,7 +32,8 @@ namespace mor {
 /// of one block_size: to the bit if hidden_size, intermediate_size and head_dim are multiples of 16
 /// (docs/design/0006).
 template <class A, Backend B, class Scheduling = DepthWise>
-    requires ServableArchitecture<A, B> && SchedulingPolicy<Scheduling>
+    requires(detail::explain_scheduling<Scheduling>()) && ServableArchitecture<A, B> &&
+            SchedulingPolicy<Scheduling>
 class Engine {
     using Sequence = detail::Sequence;
     using Queue = detail::Queue;
@@ -229,7 +230,7 @@ private:
     // --- calls -----------------------------------------------------------------------------------
 
     void run_next(NextCall next) {
-        if (next == NextCall::boundary) {
+        if (next == NextCall::boundary || queues_.stepping.empty()) {
             const bool left = leave();
             if (enter() || left) {
                 return;

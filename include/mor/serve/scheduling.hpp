@@ -35,6 +35,19 @@ concept SchedulingPolicy = requires(const EngineLoad& load) {
     { S::next(load) } -> std::same_as<NextCall>;
 };
 
+namespace detail {
+
+template <class S>
+consteval bool explain_scheduling() {
+    static_assert(SchedulingPolicy<S>,
+                  "mor: SchedulingPolicy: a scheduling needs static 'name', 'mixes_depths', 'bool "
+                  "admits(const EngineLoad&)' and 'NextCall next(const EngineLoad&)'. See "
+                  "docs/concepts/scheduling_policy.md");
+    return true;
+}
+
+}  // namespace detail
+
 /// Continuous depth-wise batching (Bae et al. 2025, "Relaxed Recursive Transformers", section 4.2):
 /// a row that has reached its depth leaves the shared block at once, and a waiting one takes its
 /// place. With 2 * max_batch - 1 running sequences or more, one of the two calls is always full.

@@ -194,6 +194,42 @@ TEST_CASE("random routing keeps the capacity's share, another one for another se
     CHECK(at_least(causal, 3) == doctest::Approx(101 / 3.0).epsilon(0.35));
 }
 
+TEST_CASE("capacities in the type are those of the same list") {
+    using Fixed = mor::FixedCapacities<100, 67, 33>;
+    const Fixed fixed{{}};
+    const mor::CapacitySchedule listed{{.capacities = {1.0, 0.67, 0.33}}};
+    for (const Index training_step : {Index{0}, Index{1}, Index{1'000}}) {
+        for (Index step = 0; step < 3; ++step) {
+            CHECK(fixed.capacity(step, 3, training_step) ==
+                  listed.capacity(step, 3, training_step));
+        }
+    }
+    CHECK(Fixed::name == "fixed_capacities.100.067.033");
+    CHECK(mor::FixedCapacities<9, 9>::name == "fixed_capacities.009.009");
+
+    struct ExpertFixed : mor::DefaultArchitecture {
+        using Schedule = Fixed;
+    };
+    Cpu cpu{{.threads = 1}};
+    const Sequences sequences = random_sequences({24, 17}, 29);
+    const auto depths = [&]<class A>(const mor::ArchitectureOptions<A>& options) {
+        const auto model = make_model<A>(cpu, options);
+        mor::Context<Cpu> context{cpu};
+        mor::Trace<A, Cpu> trace;
+        model.forward(context, sequences.batch(), {}, trace);
+        return mor::token_depths(trace);
+    };
+    const auto found = depths(mor::ArchitectureOptions<ExpertFixed>{});
+    CHECK(found == depths(mor::ArchitectureOptions<mor::DefaultArchitecture>{
+                       .schedule = {.capacities = {1.0, 0.67, 0.33}}}));
+    CHECK(std::count(found.begin(), found.end(), 3) == 7 + 5);
+
+    mor::ArchitectureOptions<ExpertFixed> two{};
+    two.sharing.num_recursions = 2;
+    CHECK(throws_with<ConfigError>([&] { make_model<ExpertFixed>(cpu, two); },
+                                   {"3 capacities", "2 recursion steps"}));
+}
+
 TEST_CASE("options out of range are refused at construction") {
     const auto expert = [](mor::ExpertChoice::Options options) {
         return [options] { mor::ExpertChoice{options}; };
@@ -202,6 +238,11 @@ TEST_CASE("options out of range are refused at construction") {
     CHECK(throws_with<ConfigError>(expert({.temperature = 0}), {"temperature is 0"}));
     CHECK(throws_with<ConfigError>(expert({.temperature = INFINITY}), {"temperature is inf"}));
     CHECK(throws_with<ConfigError>(expert({.alpha = INFINITY}), {"alpha is inf"}));
+    CHECK(throws_with<ConfigError>(expert({.alpha = 1e300}), {"alpha is 1e+300", "a float"}));
+    CHECK(throws_with<ConfigError>(expert({.temperature = 1e-300}),
+                                   {"temperature is 1e-300", "its inverse"}));
+    CHECK(throws_with<ConfigError>(expert({.temperature = 1e-39}), {"temperature is 1e-39"}));
+    CHECK_NOTHROW(expert({.alpha = 1e38, .temperature = 1e-38})());
     CHECK(throws_with<ConfigError>(expert({.z_coefficient = -1}), {"z_coefficient is -1"}));
     CHECK(throws_with<ConfigError>(expert({.causality = {.coefficient = -2}}),
                                    {"coefficient is -2"}));
