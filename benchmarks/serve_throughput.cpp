@@ -5,12 +5,13 @@
 // drawn from the balanced distribution, so that speed does not depend on training.
 //
 // usage: serve_throughput 135M|360M REQUESTS MEAN_TOKENS OUTPUT.json
+#include "machine.hpp"
+#include "serving.hpp"
 #include <mor/mor.hpp>
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -26,40 +27,10 @@ namespace {
 
 using Cpu = mor::Cpu<float>;
 using mor::Index;
+using serving::BalancedMoR;
+using serving::quantile;
 using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
-
-/// Keeps each token with the probability that makes all depths equally frequent; which tokens, is
-/// a hash of their hidden states.
-struct Balanced {
-    static constexpr std::string_view name = "benchmark.balanced";
-    using Merge = mor::GateEachStep;
-    struct Options {};
-    explicit Balanced(const Options& /*options*/) {}
-
-    template <mor::HostBackend B>
-    Index select(mor::Context<B>& /*context*/, const mor::StepView<B>& step) const {
-        Index kept = 0;
-        const auto left = static_cast<double>(step.num_steps - step.step);
-        for (Index i = 0; i < step.num_candidates(); ++i) {
-            std::uint64_t bits = static_cast<std::uint64_t>(step.step);
-            for (Index c = 0; c < 4; ++c) {
-                bits =
-                    (bits ^ std::bit_cast<std::uint32_t>(step.hidden(i, c))) * 0x9E3779B97F4A7C15U;
-                bits ^= bits >> 29;
-            }
-            const double uniform = static_cast<double>(bits >> 11) * 0x1p-53;
-            if (step.step == 0 || uniform < left / (left + 1)) {
-                step.kept[kept] = i;
-                step.weight[kept++] = 0.1F;
-            }
-        }
-        return kept;
-    }
-};
-struct BalancedMoR : mor::DefaultArchitecture {
-    using Router = Balanced;
-};
 
 struct Setting {
     std::string shape;
@@ -68,45 +39,18 @@ struct Setting {
     Index longest = 0;
 };
 
-mor::ModelConfig sizes_of(const std::string& shape) {
-    if (shape == "135M") {
-        return {.vocab_size = 49'152,
-                .hidden_size = 576,
-                .intermediate_size = 1'536,
-                .num_layers = 30,
-                .num_heads = 9,
-                .num_kv_heads = 3,
-                .head_dim = 64,
-                .max_positions = 2'048};
-    }
-    mor::check<mor::ConfigError>(shape == "360M", "no shape ", shape, ", only 135M and 360M");
-    return {.vocab_size = 49'152,
-            .hidden_size = 960,
-            .intermediate_size = 2'560,
-            .num_layers = 32,
-            .num_heads = 15,
-            .num_kv_heads = 5,
-            .head_dim = 64,
-            .max_positions = 2'048};
-}
-
-double quantile(std::vector<double> values, double q) {
-    if (values.empty()) {
-        return 0;
-    }
-    std::sort(values.begin(), values.end());
-    return values[static_cast<std::size_t>(q * static_cast<double>(values.size() - 1))];
-}
-
 /// How one batch of requests went.
 struct Run {
     double seconds = 0;
     double block_seconds = 0;  // in calls of the shared block
+    double leave_seconds = 0;  // in last layers and head
     double model_seconds = 0;
     double flops = 0;
     Index tokens = 0;
     double occupancy = 0;  // mean rows over max_batch, of the shared block; of all calls without
     Index peak_bytes = 0;
+    double stored_bytes = 0;   // sum over calls
+    double cached_tokens = 0;  // the same
     Index preemptions = 0;
     std::vector<double> first;    // seconds to the first token
     std::vector<double> between;  // seconds between tokens
@@ -121,11 +65,15 @@ Run serve(const mor::Model<A, Cpu>& model, const Setting& setting, mor::EngineOp
     options.max_prefixes = 0;
     options.block_size = 8;
     options.on_call = [&](const mor::EngineCall& call) {
-        const bool is_block = call.part == mor::NextCall::shared_block;
+        const bool is_block = call.part == mor::EnginePart::shared_block;
         run.model_seconds += call.seconds;
         run.block_seconds += is_block ? call.seconds : 0;
+        run.leave_seconds += call.part == mor::EnginePart::leave ? call.seconds : 0;
         run.peak_bytes = std::max(run.peak_bytes, call.cache_bytes);
-        if (is_block || model.layout().num_steps == 0) {
+        run.stored_bytes += static_cast<double>(call.stored_bytes);
+        run.cached_tokens += static_cast<double>(call.cached_tokens);
+        const bool is_stack = model.layout().num_steps == 0 && call.part == mor::EnginePart::enter;
+        if (is_block || is_stack) {
             ++calls;
             rows += call.rows;
             run.trace.push_back(call.rows);
@@ -160,8 +108,14 @@ Run serve(const mor::Model<A, Cpu>& model, const Setting& setting, mor::EngineOp
     return run;
 }
 
+/// Bytes of keys and values of a token, with `layers` layers of which each holds all tokens.
+double token_bytes(const mor::ModelConfig& sizes, double layers) {
+    return layers * 2 * static_cast<double>(sizes.num_kv_heads * sizes.head_dim) * sizeof(float);
+}
+
 /// One line of the table: how to measure it, and what was measured.
 struct Line {
+    mor::ModelConfig sizes;
     std::string setting;
     std::string model;
     std::string_view scheduling;
@@ -202,10 +156,15 @@ struct Line {
                 {"tokens_per_second", tokens / run.seconds},
                 {"flops_per_token", run.flops / tokens},
                 {"block_seconds_per_token", run.block_seconds / tokens},
+                {"leave_seconds_per_token", run.leave_seconds / tokens},
+                {"model_seconds_per_token", run.model_seconds / tokens},
                 {"scheduler_share", 1 - run.model_seconds / run.seconds},
                 {"occupancy", run.occupancy},
                 {"occupancy_steady", steady},
                 {"peak_cache_bytes", run.peak_bytes},
+                {"stored_bytes_per_token", run.stored_bytes / run.cached_tokens},
+                {"layer_bytes_per_token", token_bytes(sizes, 1)},
+                {"block_layers", sizes.num_layers - 2},
                 {"preemptions", run.preemptions},
                 {"first_token_median", quantile(run.first, 0.5)},
                 {"first_token_p99", quantile(run.first, 0.99)},
@@ -214,11 +173,6 @@ struct Line {
                 {"rows_of_calls", run.trace}};
     }
 };
-
-/// Bytes of keys and values of a token, with `layers` layers of which each holds all tokens.
-double token_bytes(const mor::ModelConfig& sizes, double layers) {
-    return layers * 2 * static_cast<double>(sizes.num_kv_heads * sizes.head_dim) * sizeof(float);
-}
 
 template <class A>
 void add_lines(Cpu& cpu, const Setting& setting, const std::string& name, Index num_recursions,
@@ -229,9 +183,7 @@ void add_lines(Cpu& cpu, const Setting& setting, const std::string& name, Index 
     double layers = static_cast<double>(sizes.num_layers);
     if constexpr (A::Sharing::has_steps) {
         options.sharing.num_recursions = num_recursions;
-        while ((sizes.num_layers - 2) % num_recursions != 0) {
-            ++sizes.num_layers;  // as in the paper
-        }
+        sizes = serving::sizes_with_steps(sizes, num_recursions);
         const auto steps = static_cast<double>(num_recursions);
         const bool routed = !mor::keeps_every_token<typename A::Router>;
         layers = 2 + static_cast<double>(sizes.num_layers - 2) *
@@ -242,7 +194,7 @@ void add_lines(Cpu& cpu, const Setting& setting, const std::string& name, Index 
     const auto add = [&]<class Scheduling>(Scheduling, const char* group, Index rows,
                                            Index sequences, Index bytes) {
         lines.push_back(
-            {group, name, Scheduling::name, rows, sequences, [=, &setting] {
+            {sizes, group, name, Scheduling::name, rows, sequences, [=, &setting] {
                  return serve<Scheduling>(
                      *model, setting,
                      {.max_batch = rows, .max_sequences = sequences, .cache_bytes = bytes});
@@ -268,7 +220,7 @@ int main(int argc, char** argv) try {
                      "usage: serve_throughput 135M|360M REQUESTS MEAN_TOKENS OUTPUT.json\n");
         return 2;
     }
-    Setting setting{.shape = argv[1], .sizes = sizes_of(argv[1])};
+    Setting setting{.shape = argv[1], .sizes = serving::sizes_of(argv[1])};
     const Index requests = std::atol(argv[2]);
     const double mean = std::atof(argv[3]);
     mor::Random random{1};
@@ -300,6 +252,8 @@ int main(int argc, char** argv) try {
         command += std::string{" "} + argv[i];
     }
     const Json report{{"command", command},
+                      {"machine", benchmarks::machine()},
+                      {"shape", setting.shape},
                       {"requests", requests},
                       {"mean_tokens", mean},
                       {"repetitions", repetitions},

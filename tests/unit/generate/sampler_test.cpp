@@ -3,9 +3,12 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <numeric>
 #include <set>
 #include <span>
 #include <vector>
@@ -38,7 +41,7 @@ std::set<TokenId> seen(const SamplingOptions& options, const std::vector<float>&
 
 /// How often each token was drawn, as a share.
 std::vector<double> shares(const SamplingOptions& options, const std::vector<float>& logits) {
-    constexpr int count = 40'000;
+    constexpr int count = 20'000;
     std::vector<double> result(logits.size(), 0.0);
     for (const TokenId token : draw(options, logits, count)) {
         result[static_cast<std::size_t>(token)] += 1.0 / count;
@@ -51,7 +54,108 @@ void check_shares(const SamplingOptions& options, const std::vector<float>& logi
     const auto actual = shares(options, logits);
     for (std::size_t i = 0; i < expected.size(); ++i) {
         CAPTURE(i);
-        CHECK(std::abs(actual[i] - expected[i]) < 0.012);
+        CHECK(std::abs(actual[i] - expected[i]) < 0.015);
+    }
+}
+
+/// What the options leave to draw from, the slow way: everything sorted.
+struct Slow {
+    std::vector<TokenId> order;     // what top-k and min-p leave, likeliest first
+    std::vector<double> weights;    // by token
+    std::vector<std::size_t> rank;  // by token: its place in the order, or the number of tokens
+    std::size_t nucleus = 0;        // of the order: what top-p leaves
+
+    /// The quantile in the middle of a token's share, of the first `count` tokens of the order.
+    [[nodiscard]] double middle(TokenId token, std::size_t count) const {
+        const auto at = static_cast<std::size_t>(token);
+        double before = 0;
+        double all = 0;
+        for (std::size_t other = 0; other < weights.size(); ++other) {
+            const double weight = rank[other] < count ? weights[other] : 0;
+            before += other < at ? weight : other == at ? weight / 2 : 0;
+            all += weight;
+        }
+        return before / all;
+    }
+};
+
+template <class T>
+Slow slow(const SamplingOptions& options, const std::vector<T>& logits) {
+    const auto logit = [&](TokenId token) {
+        return static_cast<double>(logits[static_cast<std::size_t>(token)]);
+    };
+    std::vector<TokenId> order(logits.size());
+    std::iota(order.begin(), order.end(), TokenId{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](TokenId a, TokenId b) { return logit(a) > logit(b); });
+    if (options.top_k > 0 && options.top_k < std::ssize(order)) {
+        order.resize(static_cast<std::size_t>(options.top_k));
+    }
+    std::vector<double> weights(logits.size());
+    for (const TokenId token : order) {
+        const double weight = std::exp((logit(token) - logit(order[0])) / options.temperature);
+        weights[static_cast<std::size_t>(token)] = weight < options.min_p ? 0 : weight;
+    }
+    std::erase_if(order,
+                  [&](TokenId token) { return weights[static_cast<std::size_t>(token)] == 0; });
+    Slow result{order, weights, std::vector<std::size_t>(logits.size(), logits.size()), 0};
+    const double all = std::accumulate(weights.begin(), weights.end(), 0.0);
+    double sum = 0;
+    for (std::size_t i = 0; i < order.size(); ++i) {
+        const auto token = static_cast<std::size_t>(order[i]);
+        result.rank[token] = i;
+        result.nucleus += sum < options.top_p * all ? 1 : 0;
+        sum += weights[token];
+        // Where rounding decides, the comparison would say nothing.
+        REQUIRE((options.top_p == 1 || std::abs(sum / all - options.top_p) > 1e-5));
+    }
+    return result;
+}
+
+/// Random logits; about one in eight is -infinity, and the others are equal to some if `ties`.
+template <class T>
+std::vector<T> random_logits(std::size_t size, bool ties, mor::Random& random) {
+    std::vector<T> logits(size);
+    for (T& logit : logits) {
+        const double value = 2 * random.normal();
+        logit = random.below(8) == 0 ? -std::numeric_limits<T>::infinity()
+                                     : static_cast<T>(ties ? std::round(4 * value) / 4 : value);
+    }
+    logits[static_cast<std::size_t>(random.below(std::ssize(logits)))] = 1;
+    return logits;
+}
+
+/// Every token in turn is drawn first of what top-k and min-p leave. Top-p must refuse it, and draw
+/// of those before it in order, exactly if it is outside the nucleus.
+template <class T>
+void check_against_slow(const SamplingOptions& options, const std::vector<T>& logits) {
+    const Slow expected = slow(options, logits);
+    const double all = std::accumulate(expected.weights.begin(), expected.weights.end(), 0.0);
+    mor::detail::TokenDistribution<T> distribution;
+    for (std::size_t i = 0; i < expected.order.size(); ++i) {
+        const TokenId token = expected.order[i];
+        if (expected.weights[static_cast<std::size_t>(token)] < 1e-5 * all) {
+            break;  // probabilities have the precision of float
+        }
+        // Then the token at a third of its place, then the likeliest.
+        const TokenId next = expected.order[i / 3];
+        std::size_t taken = 0;
+        const TokenId drawn = distribution.draw(std::span<const T>{logits}, options, [&] {
+            ++taken;
+            return taken == 1   ? expected.middle(token, logits.size())
+                   : taken == 2 ? expected.middle(next, i)
+                                : 0.0;
+        });
+        CAPTURE(token);
+        if (i < expected.nucleus) {
+            CHECK(drawn == token);
+            CHECK(taken == 1);
+        } else if (i / 3 < expected.nucleus) {
+            CHECK(drawn == next);
+            CHECK(taken == 2);
+        } else {
+            CHECK(expected.rank[static_cast<std::size_t>(drawn)] < expected.nucleus);
+        }
     }
 }
 
@@ -113,6 +217,124 @@ TEST_CASE("an impossible token, of logit minus infinity, never comes") {
     CHECK(seen({.temperature = 5}, {0, -infinity, 0}) == std::set<TokenId>{0, 2});
 }
 
+TEST_CASE("min-p drops what is less likely than its share of the likeliest") {
+    const std::vector<float> logits{std::log(0.1F), std::log(0.6F), std::log(0.25F),
+                                    std::log(0.05F)};
+    check_shares({.min_p = 0.3, .seed = 3}, logits, {0, 0.6 / 0.85, 0.25 / 0.85, 0});
+    CHECK(seen({.min_p = 1}, {1, 2, 0, 2}) == std::set<TokenId>{1, 3});
+    // The temperature comes first.
+    CHECK(seen({.temperature = 0.5, .min_p = 0.3}, logits) == std::set<TokenId>{1});
+}
+
+TEST_CASE("a token is penalised once, however often it came") {
+    const std::vector<float> logits{4, 3, -1, -1.5F};
+    const auto next = [&](double penalty, const std::vector<TokenId>& earlier) {
+        Sampler sampler{{.temperature = 0, .repetition_penalty = penalty}};
+        return sampler.sample(std::span{logits}, std::span{earlier});
+    };
+    CHECK(next(1, {0, 0, 0}) == 0);
+    CHECK(next(1.3, {}) == 0);
+    CHECK(next(1.3, {0, 0, 0}) == 0);
+    CHECK(next(1.4, {0}) == 1);
+    CHECK(next(1.4, {0, 1, 1}) == 0);
+    const std::vector<float> negative{-1, -1.5F};
+    Sampler sampler{{.temperature = 0, .repetition_penalty = 2}};
+    CHECK(sampler.sample(std::span{negative}, std::span<const TokenId>{std::vector{0}}) == 1);
+    // Nothing stays from one draw to the next.
+    CHECK(sampler.sample(std::span{negative}, std::span<const TokenId>{std::vector{1}}) == 0);
+}
+
+TEST_CASE_TEMPLATE("every combination of options leaves what sorting everything does", T, float,
+                   double) {
+    mor::Random random{11};
+    for (const std::size_t size : {1U, 7U, 128U, 150U}) {
+        for (const bool ties : {false, true}) {
+            for (const double temperature : {0.31, 1.0, 7.0}) {
+                for (const Index top_k : {0, 1, 2, 20, 140}) {
+                    for (const double top_p : {1.0, 0.9013, 0.3019, 1e-9}) {
+                        for (const double min_p : {0.0, 0.0513}) {
+                            INFO("size ", size, ", ties ", ties, ", temperature ", temperature,
+                                 ", top_k ", top_k, ", top_p ", top_p, ", min_p ", min_p);
+                            check_against_slow<T>({temperature, top_k, top_p, min_p, 1.0, 0},
+                                                  random_logits<T>(size, ties, random));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+TEST_CASE("top-k finds its bound among more blocks than it keeps tokens") {
+    mor::Random random{12};
+    for (const bool ties : {false, true}) {
+        const auto logits = random_logits<float>(5'000, ties, random);
+        check_against_slow<float>({.top_k = 5, .top_p = 0.7017}, logits);
+        check_against_slow<float>({.top_k = 30}, logits);
+    }
+}
+
+TEST_CASE("the frequencies of tokens fit their probabilities") {
+    constexpr int count = 10'000;
+    mor::Random random{13};
+    const auto logits = random_logits<float>(300, true, random);
+    for (const SamplingOptions& options : std::vector<SamplingOptions>{
+             {}, {.top_k = 40}, {.top_p = 0.9013}, {.top_k = 60, .top_p = 0.8, .min_p = 0.02}}) {
+        const Slow expected = slow(options, logits);
+        std::vector<int> drawn(logits.size(), 0);
+        for (const TokenId token : draw(options, logits, count)) {
+            ++drawn[static_cast<std::size_t>(token)];
+        }
+        const auto at = [&](std::size_t i) { return static_cast<std::size_t>(expected.order[i]); };
+        double all = 0;
+        int drawn_in_nucleus = 0;
+        for (std::size_t i = 0; i < expected.nucleus; ++i) {
+            all += expected.weights[at(i)];
+            drawn_in_nucleus += drawn[at(i)];
+        }
+        CHECK(drawn_in_nucleus == count);
+        double chi_square = 0;
+        int freedom = -1;
+        for (std::size_t i = 0; i < expected.nucleus; ++i) {
+            const double mean = count * expected.weights[at(i)] / all;
+            if (mean >= 5) {  // the usual limit of the test
+                chi_square += (drawn[at(i)] - mean) * (drawn[at(i)] - mean) / mean;
+                ++freedom;
+            }
+        }
+        // Its mean is the degrees of freedom, and its variance twice that.
+        CHECK(freedom > 5);
+        CHECK(std::abs(chi_square - freedom) < 4 * std::sqrt(2.0 * freedom));
+    }
+}
+
+TEST_CASE("powers of two are close to those of the standard library") {
+    for (float x = 0; x >= -60; x -= 0.0137F) {
+        const double exact = std::exp2(static_cast<double>(x));
+        CHECK(std::abs(static_cast<double>(mor::detail::power_of_two(x)) - exact) < 1e-6 * exact);
+    }
+}
+
+TEST_CASE("extreme temperatures and logits are drawn from") {
+    CHECK(seen({.temperature = 1e-300}, {1, 2, -infinity, 2}) == std::set<TokenId>{1, 3});
+    CHECK(seen({.temperature = 1e300}, {1, 2, -infinity, 2}) == std::set<TokenId>{0, 1, 3});
+    CHECK(seen({.temperature = 1e300, .top_k = 2, .top_p = 0.7}, {1, 2, -infinity, 3}) ==
+          std::set<TokenId>{1, 3});
+    CHECK(seen({.top_p = 1e-300}, {1, 2, -infinity}) == std::set<TokenId>{1});
+    CHECK(seen({}, {3e38F, -3e38F, 3e38F}) == std::set<TokenId>{0, 2});
+}
+
+TEST_CASE("a sampler draws from vocabularies of any size in turn") {
+    Sampler sampler{{.top_k = 3, .top_p = 0.9}};
+    for (const std::size_t size : {1'000U, 128U, 5U, 129U, 1U}) {
+        std::vector<float> logits(size, -20.0F);
+        logits.back() = 20;
+        CHECK(sampler.sample(std::span<const float>{logits}) == static_cast<TokenId>(size - 1));
+        const std::vector<double> doubles(logits.begin(), logits.end());
+        CHECK(sampler.sample(std::span<const double>{doubles}) == static_cast<TokenId>(size - 1));
+    }
+}
+
 TEST_CASE("equal seeds draw equal tokens, other seeds others") {
     const std::vector<float> logits(20, 0.0F);
     const auto tokens = draw({.seed = 5}, logits, 50);
@@ -132,6 +354,11 @@ TEST_CASE("options out of range are refused") {
                          "mor::Sampler: top_p is 0, expected a number in (0, 1]", ConfigError);
     CHECK_THROWS_AS(make({.top_p = 1.01}), ConfigError);
     CHECK_THROWS_AS(make({.top_p = std::nan("")}), ConfigError);
+    CHECK_THROWS_WITH_AS(make({.min_p = 2}),
+                         "mor::Sampler: min_p is 2, expected a number in [0, 1]", ConfigError);
+    CHECK_THROWS_WITH_AS(make({.repetition_penalty = 0}),
+                         "mor::Sampler: repetition_penalty is 0, expected a positive number",
+                         ConfigError);
 }
 
 TEST_CASE("logits from which nothing can be drawn are refused") {

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Latency against load: requests with log-normal prompts and answers arrive at random (Poisson) and
+// are served as they come, at rates from idle to overload. Every model sees the same requests.
+//
+// usage: serve_latency 135M|360M REQUESTS OUTPUT.json
+#include "machine.hpp"
+#include "serving.hpp"
+#include <mor/mor.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using Cpu = mor::Cpu<float>;
+using mor::Index;
+using serving::BalancedMoR;
+using serving::quantile;
+using Json = nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+
+struct Request {
+    double arrival = 0;  // in mean times between arrivals
+    std::vector<mor::TokenId> prompt;
+    Index answer = 1;
+};
+
+/// Lengths are exp(log(median) + 0.6 * normal), at most four medians.
+std::vector<Request> make_requests(Index count, mor::Random& random) {
+    constexpr double median_prompt = 32;
+    constexpr double median_answer = 24;
+    const auto length = [&](double median) {
+        return std::clamp(std::lround(median * std::exp(0.6 * random.normal())), 1L,
+                          std::lround(4 * median));
+    };
+    std::vector<Request> requests(static_cast<std::size_t>(count));
+    double time = 0;
+    for (Request& request : requests) {
+        time -= std::log(1 - random.uniform());
+        request.arrival = time;
+        request.prompt.resize(static_cast<std::size_t>(length(median_prompt)));
+        for (mor::TokenId& token : request.prompt) {
+            token = static_cast<mor::TokenId>(random.below(49'152));
+        }
+        request.answer = length(median_answer);
+    }
+    return requests;
+}
+
+/// Serves the requests, `rate` a second; 0: all at once.
+template <class Scheduling, class A>
+Json serve(const mor::Model<A, Cpu>& model, const std::vector<Request>& requests, double rate) {
+    mor::Engine<A, Cpu, Scheduling> engine{
+        model, {.max_batch = 32, .cache_bytes = Index{1} << 28, .max_prefixes = 0}};
+    std::vector<double> last(requests.size());
+    std::vector<double> first_waits;
+    std::vector<double> waits;
+    std::vector<mor::RequestHandle> handles;
+    const auto start = Clock::now();
+    const auto now = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
+    const auto due = [&](std::size_t i) { return rate == 0 ? 0.0 : requests[i].arrival / rate; };
+    const auto submit = [&](std::size_t i) {
+        last[i] = due(i);
+        handles.push_back(
+            engine.submit(requests[i].prompt,
+                          {.max_new_tokens = requests[i].answer,
+                           .sampling = {.temperature = 0},
+                           .on_token = [&, i, is_first = true](const mor::ServedToken&) mutable {
+                               const double at = now();
+                               (is_first ? first_waits : waits).push_back(at - last[i]);
+                               is_first = false;
+                               last[i] = at;
+                           }}));
+    };
+    while (true) {
+        while (handles.size() < requests.size() && due(handles.size()) <= now()) {
+            submit(handles.size());
+        }
+        if (!engine.step()) {
+            if (handles.size() == requests.size()) {
+                break;
+            }
+            std::this_thread::sleep_for(std::chrono::duration<double>(due(handles.size()) - now()));
+        }
+    }
+    const double seconds = now();
+    for (const mor::RequestHandle& handle : handles) {
+        mor::check<mor::Error>(handle.finish() == mor::Finish::length, "a request did not finish");
+    }
+    return {{"requests_per_second", rate},
+            {"seconds", seconds},
+            {"served_per_second", static_cast<double>(requests.size()) / seconds},
+            {"tokens_per_second", static_cast<double>(engine.counts().tokens) / seconds},
+            {"first_token_median", quantile(first_waits, 0.5)},
+            {"first_token_p99", quantile(first_waits, 0.99)},
+            {"between_tokens_median", quantile(waits, 0.5)},
+            {"between_tokens_p99", quantile(waits, 0.99)}};
+}
+
+struct Curve {
+    std::string model;
+    std::string_view scheduling;
+    std::function<Json(double rate)> measure;
+    Json points = Json::array();
+};
+
+template <class Scheduling, class A>
+Curve curve(const std::string& name, const std::shared_ptr<mor::Model<A, Cpu>>& model,
+            const std::vector<Request>& requests) {
+    return {name, Scheduling::name,
+            [=, &requests](double rate) { return serve<Scheduling>(*model, requests, rate); }};
+}
+
+void print(const Curve& curve) {
+    const Json& point = curve.points.back();
+    std::printf(
+        "%-8s %-13s %6.2f asked, %6.2f served a second  first %.3f / %.3f s  "
+        "between %.3f / %.3f s\n",
+        curve.model.c_str(), std::string{curve.scheduling}.c_str(),
+        point["requests_per_second"].get<double>(), point["served_per_second"].get<double>(),
+        point["first_token_median"].get<double>(), point["first_token_p99"].get<double>(),
+        point["between_tokens_median"].get<double>(), point["between_tokens_p99"].get<double>());
+    std::fflush(stdout);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+    if (argc != 4) {
+        std::fprintf(stderr, "usage: serve_latency 135M|360M REQUESTS OUTPUT.json\n");
+        return 2;
+    }
+    mor::ModelConfig sizes = serving::sizes_of(argv[1]);
+    sizes.max_positions = 256;
+    const mor::ModelConfig recursive = serving::sizes_with_steps(sizes, 3);
+    mor::Random random{1};
+    const std::vector<Request> requests = make_requests(std::atol(argv[2]), random);
+    Cpu cpu;
+    const auto vanilla = std::make_shared<mor::Model<mor::Vanilla, Cpu>>(
+        cpu, sizes, mor::ArchitectureOptions<mor::Vanilla>{}, 1);
+    const auto mor3 = std::make_shared<mor::Model<BalancedMoR, Cpu>>(
+        cpu, recursive, mor::ArchitectureOptions<BalancedMoR>{.sharing = {.num_recursions = 3}}, 1);
+    std::vector<Curve> curves{curve<mor::SequenceWise>("vanilla", vanilla, requests),
+                              curve<mor::SequenceWise>("MoR 3", mor3, requests),
+                              curve<mor::DepthWise>("MoR 3", mor3, requests)};
+    // Loads are shares of what vanilla serves when all requests are there from the start.
+    const double most = curves.front().measure(0)["served_per_second"];
+    for (const double load : {0.25, 0.5, 0.75, 0.9, 1.0, 1.15, 1.3}) {
+        for (Curve& each : curves) {
+            each.points.push_back(each.measure(load * most));
+            each.points.back()["load"] = load;
+            print(each);
+        }
+    }
+    Json report{{"command", std::string{"serve_latency "} + argv[1] + " " + argv[2]},
+                {"machine", benchmarks::machine()},
+                {"vanilla_requests_per_second", most},
+                {"curves", Json::array()}};
+    for (const Curve& each : curves) {
+        report["curves"].push_back(
+            {{"model", each.model}, {"scheduling", each.scheduling}, {"points", each.points}});
+    }
+    std::ofstream{argv[3]} << report.dump(1) << '\n';
+    return 0;
+} catch (const std::exception& error) {
+    std::fprintf(stderr, "serve_latency: %s\n", error.what());
+    return 1;
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the benchmarks of serving share: shapes, and a router with balanced depths.
+#pragma once
+
+#include <mor/mor.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace serving {
+
+using mor::Index;
+
+/// Keeps each token with the probability that makes all depths equally frequent; which tokens, is
+/// a hash of their hidden states.
+struct Balanced {
+    static constexpr std::string_view name = "benchmark.balanced";
+    using Merge = mor::GateEachStep;
+    struct Options {};
+    explicit Balanced(const Options& /*options*/) {}
+
+    template <mor::HostBackend B>
+    Index select(mor::Context<B>& /*context*/, const mor::StepView<B>& step) const {
+        Index kept = 0;
+        const auto left = static_cast<double>(step.num_steps - step.step);
+        for (Index i = 0; i < step.num_candidates(); ++i) {
+            std::uint64_t bits = static_cast<std::uint64_t>(step.step);
+            for (Index c = 0; c < 4; ++c) {
+                bits =
+                    (bits ^ std::bit_cast<std::uint32_t>(step.hidden(i, c))) * 0x9E3779B97F4A7C15U;
+                bits ^= bits >> 29;
+            }
+            const double uniform = static_cast<double>(bits >> 11) * 0x1p-53;
+            if (step.step == 0 || uniform < left / (left + 1)) {
+                step.kept[kept] = i;
+                step.weight[kept++] = 0.1F;
+            }
+        }
+        return kept;
+    }
+};
+struct BalancedMoR : mor::DefaultArchitecture {
+    using Router = Balanced;
+};
+
+/// The shapes of SmolLM. Throws ConfigError for another name.
+[[nodiscard]] inline mor::ModelConfig sizes_of(const std::string& shape) {
+    if (shape == "135M") {
+        return {.vocab_size = 49'152,
+                .hidden_size = 576,
+                .intermediate_size = 1'536,
+                .num_layers = 30,
+                .num_heads = 9,
+                .num_kv_heads = 3,
+                .head_dim = 64,
+                .max_positions = 2'048};
+    }
+    mor::check<mor::ConfigError>(shape == "360M", "no shape ", shape, ", only 135M and 360M");
+    return {.vocab_size = 49'152,
+            .hidden_size = 960,
+            .intermediate_size = 2'560,
+            .num_layers = 32,
+            .num_heads = 15,
+            .num_kv_heads = 5,
+            .head_dim = 64,
+            .max_positions = 2'048};
+}
+
+/// The value below which a share q of `values` lies; 0 without values.
+[[nodiscard]] inline double quantile(std::vector<double> values, double q) {
+    if (values.empty()) {
+        return 0;
+    }
+    std::sort(values.begin(), values.end());
+    return values[static_cast<std::size_t>(q * static_cast<double>(values.size() - 1))];
+}
+
+/// The shape with as many layers as `num_recursions` equal steps between two unshared layers need,
+/// as in the paper.
+[[nodiscard]] inline mor::ModelConfig sizes_with_steps(mor::ModelConfig sizes,
+                                                       Index num_recursions) {
+    while ((sizes.num_layers - 2) % num_recursions != 0) {
+        ++sizes.num_layers;
+    }
+    return sizes;
+}
+
+}  // namespace serving

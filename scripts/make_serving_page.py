@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes docs/results/serving.md and its figures from benchmarks/results/serve_*.json.
+
+Needs matplotlib (Debian: python3-matplotlib).
+usage: make_serving_page.py [ROOT]
+"""
+import json
+import pathlib
+import sys
+
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+
+matplotlib.rcParams.update({"svg.hashsalt": "mor", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3})
+
+PAGE = """# Serving: throughput, latency, memory
+
+{machine}. Random weights; a MoR token's depth is drawn from the balanced distribution, so that speed does not depend
+on training. Everything is in the clock: cache, scheduling, greedy sampling. Times are shared-machine times: read the
+ratios. Made by `scripts/make_serving_page.py` from [the measurements](../../benchmarks/results).
+
+## Throughput
+
+`{commands}`: the paper's setting scaled down for two cores ({requests} requests in place of 1,000, answers of
+{mean_tokens} tokens on average in place of 256, normally distributed; no prompt, first come first served). Each line is
+the median of {repetitions} interleaved runs. "Rows" is the largest call, "sequences" how many are under way.
+
+{throughput}
+
+"Occupancy" is the mean fill of the calls of the shared block (of the whole stack for vanilla), in brackets without the
+first and last quarter of the run, where the engine fills and empties. "Scheduler" is the share of the time outside
+the model's parts: queues, admission, page tables' growth, sampling, callbacks.
+
+## Against the bound
+
+Where arithmetic is the limit, gain over vanilla cannot exceed the ratio of operations for a token, counted as
+executed. "Block" compares the time of the shared block with that of a plain recursive model; "whole" the tokens a
+second with vanilla's, unshared layers, head, cache and scheduling included.
+
+{bounds}
+
+{reading}
+
+## Bubbles
+
+Sequence-wise batching sends all rows of a token through every step of its deepest; the calls of later steps are
+emptier. In the steady part of the run:
+
+{bubbles}
+
+![Rows in each call of the shared block](serving_occupancy.svg)
+
+## Memory
+
+Keys and values stored for a token by the shared layers, over those of a model in which every token takes every step; the
+paper's (Nr+1)/(2Nr).
+
+{memory}
+
+## Latency under load
+
+`{latency_command}`: prompts (median 32 tokens) and answers (median 24) of log-normal length arrive at random; load 1.0
+is what vanilla serves when everything is there from the start ({rate:.2f} requests a second). At most 32 rows a call.
+
+![Latency against load](serving_latency.svg)
+
+{latency}
+"""
+
+
+def rows_of(report, setting=None):
+    return [r for r in report["rows"] if setting is None or r["setting"] == setting]
+
+
+def find(report, model, scheduling, setting="batch 32"):
+    return next(
+        r
+        for r in report["rows"]
+        if (r["model"], r["scheduling"], r["setting"]) == (model, scheduling, setting)
+    )
+
+
+def table(header, rows):
+    right = ["---" if i < 2 else "---:" for i in range(len(header))]
+    lines = ["| " + " | ".join(header) + " |", "|" + "|".join(right) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def throughput(reports):
+    rows = []
+    for report in reports:
+        for r in report["rows"]:
+            rows.append(
+                [
+                    f"{report['shape']} {r['model']}",
+                    f"{r['scheduling'].replace('_', '-')}, {r['setting']}",
+                    f"{r['max_batch']}",
+                    f"{r['max_sequences']}",
+                    f"{r['tokens_per_second']:.0f}",
+                    f"{r['occupancy']:.2f} ({r['occupancy_steady']:.2f})",
+                    f"{r['peak_cache_bytes'] / 1e6:.0f}",
+                    f"{1000 * r['between_tokens_median']:.0f} / {1000 * r['between_tokens_p99']:.0f}",
+                    f"{100 * r['scheduler_share']:.1f} %",
+                ]
+            )
+    header = ["model", "batching", "rows", "sequences", "tokens/s", "occupancy", "cache MB"]
+    return table(header + ["ms between tokens, median / p99", "scheduler"], rows)
+
+
+def bounds(reports):
+    rows = []
+    for report in reports:
+        vanilla = find(report, "vanilla", "sequence_wise")
+        dense = find(report, "recursive 3", "sequence_wise")
+        for r in report["rows"]:
+            if not r["model"].startswith("MoR"):
+                continue
+            steps = int(r["model"].split()[1])
+            block_bound = 2 * steps / (steps + 1)
+            # The recursive model may have another number of layers than this one.
+            layers = r["block_layers"] / dense["block_layers"]
+            block = layers * dense["block_seconds_per_token"] / r["block_seconds_per_token"]
+            whole_bound = vanilla["flops_per_token"] / r["flops_per_token"]
+            whole = r["tokens_per_second"] / vanilla["tokens_per_second"]
+            rows.append(
+                [
+                    f"{report['shape']} {r['model']}",
+                    f"{r['scheduling'].replace('_', '-')}, {r['setting']}",
+                    f"{block_bound:.2f}",
+                    f"{block:.2f}",
+                    f"{100 * block / block_bound:.0f} %",
+                    f"{whole_bound:.2f}",
+                    f"{whole:.2f}",
+                    f"{100 * whole / whole_bound:.0f} %",
+                ]
+            )
+    header = ["model", "batching", "block: bound", "measured", "reached", "whole: bound", "measured"]
+    return table(header + ["reached"], rows)
+
+
+def bubbles(reports):
+    rows = []
+    for report in reports:
+        for steps in (2, 3, 4):
+            one = find(report, f"MoR {steps}", "sequence_wise")["occupancy_steady"]
+            other = find(report, f"MoR {steps}", "depth_wise")["occupancy_steady"]
+            rows.append(
+                [
+                    f"{report['shape']} MoR {steps}",
+                    f"{100 * (1 - one):.0f} %",
+                    f"{100 * (1 - other):.0f} %",
+                    f"{100 * (1 - (1 - other) / (1 - one)):.0f} %",
+                ]
+            )
+    return table(["model", "empty rows, sequence-wise", "depth-wise", "removed"], rows)
+
+
+def memory(reports):
+    rows = []
+    for report in reports:
+        for r in rows_of(report, "batch 32"):
+            if not r["model"].startswith("MoR") or r["scheduling"] != "depth_wise":
+                continue
+            steps = int(r["model"].split()[1])
+            layers = r["stored_bytes_per_token"] / r["layer_bytes_per_token"] - 2
+            share = layers / r["block_layers"]
+            expected = (steps + 1) / (2 * steps)
+            rows.append(
+                [
+                    f"{report['shape']} {r['model']}",
+                    f"{expected:.3f}",
+                    f"{share:.3f}",
+                    f"{100 * (share / expected - 1):+.1f} %",
+                ]
+            )
+    return table(["model", "(Nr+1)/(2Nr)", "measured", "difference"], rows)
+
+
+def latency(report):
+    rows = []
+    for curve in report["curves"]:
+        for p in curve["points"]:
+            rows.append(
+                [
+                    curve["model"],
+                    curve["scheduling"].replace("_", "-"),
+                    f"{p['load']:.2f}",
+                    f"{p['tokens_per_second']:.0f}",
+                    f"{p['first_token_median']:.2f} / {p['first_token_p99']:.2f}",
+                    f"{1000 * p['between_tokens_median']:.0f} / {1000 * p['between_tokens_p99']:.0f}",
+                ]
+            )
+    header = ["model", "batching", "load", "tokens/s", "s to first token, median / p99"]
+    return table(header + ["ms between tokens, median / p99"], rows)
+
+
+def draw_occupancy(report, path):
+    figure, axes = plt.subplots(2, 1, figsize=(7, 3.6), sharex=True, sharey=True)
+    for axis, scheduling in zip(axes, ("sequence_wise", "depth_wise")):
+        r = find(report, "MoR 3", scheduling)
+        axis.plot(r["rows_of_calls"], linewidth=0.6, color="#3b6ea8")
+        axis.set_ylabel("rows")
+        axis.set_title(f"MoR, 3 recursions, {scheduling.replace('_', '-')}", loc="left", fontsize=9)
+        axis.set_ylim(0, 34)
+    axes[-1].set_xlabel("call of the shared block")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def draw_latency(report, path):
+    figure, axes = plt.subplots(1, 2, figsize=(7, 3))
+    for curve in report["curves"]:
+        name = f"{curve['model']}, {curve['scheduling'].replace('_', '-')}"
+        load = [p["load"] for p in curve["points"]]
+        axes[0].plot(load, [p["first_token_median"] for p in curve["points"]], marker="o", ms=3, label=name)
+        axes[1].plot(load, [1000 * p["between_tokens_median"] for p in curve["points"]], marker="o", ms=3)
+    axes[0].set_ylabel("seconds to the first token (median)")
+    axes[0].set_yscale("log")
+    axes[1].set_ylabel("milliseconds between tokens (median)")
+    for axis in axes:
+        axis.set_xlabel("load, 1 = all that vanilla can serve")
+    axes[0].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def main():
+    root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+    results = root / "benchmarks/results"
+    reports = [json.loads(p.read_text()) for p in sorted(results.glob("serve_throughput_*.json"))]
+    load = json.loads((results / "serve_latency.json").read_text())
+    machine = reports[0]["machine"]
+    page = PAGE.format(
+        machine=f"{machine['cpu']}, {machine['hardware_threads']} cores, {machine['vector_instructions']},"
+        f" g++ {machine['compiler']}, -O3 -march=native",
+        commands="`, `".join(r["command"] for r in reports),
+        requests=" and ".join(str(r["requests"]) for r in reports),
+        mean_tokens=" and ".join(f"{r['mean_tokens']:.0f}" for r in reports),
+        repetitions=reports[0]["repetitions"],
+        throughput=throughput(reports),
+        bounds=bounds(reports),
+        reading=(results / "serving_reading.md").read_text().strip(),
+        bubbles=bubbles(reports),
+        memory=memory(reports),
+        latency=latency(load),
+        latency_command=load["command"],
+        rate=load["vanilla_requests_per_second"],
+    )
+    (root / "docs/results/serving.md").write_text(page)
+    draw_occupancy(reports[0], root / "docs/results/serving_occupancy.svg")
+    draw_latency(load, root / "docs/results/serving_latency.svg")
+
+
+if __name__ == "__main__":
+    main()
