@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the router metrics cost beside the training step that they watch.
+// What the router metrics cost beside the training step that they watch: to measure them, and to
+// write the update's line to the metrics file.
+#include <mor/checkpoint.hpp>
 #include <mor/mor.hpp>
 
 #include <benchmark/benchmark.h>
 
+#include <filesystem>
 #include <span>
 #include <string>
 
@@ -32,13 +35,18 @@ struct Training {
     Cpu cpu;
     mor::Model<A, Cpu> model{cpu, {}};
     Noise noise;
-    mor::Trainer<A, Cpu, Noise> trainer{
-        model, noise, {0, Noise::size()}, {.steps = 1 << 20, .measures_routing = false}};
+    mor::Trainer<A, Cpu, Noise> trainer;
+
+    explicit Training(bool measures_routing)
+        : trainer{model,
+                  noise,
+                  {0, Noise::size()},
+                  {.steps = 1 << 20, .measures_routing = measures_routing}} {}
 };
 
 template <class A>
 void training_step(benchmark::State& state) {
-    Training<A> training;
+    Training<A> training{false};
     for (auto _ : state) {
         benchmark::DoNotOptimize(training.trainer.step().loss);
     }
@@ -46,7 +54,7 @@ void training_step(benchmark::State& state) {
 
 template <class A>
 void metrics(benchmark::State& state) {
-    Training<A> training;
+    Training<A> training{false};
     mor::Context<Cpu> context{training.cpu};
     mor::Trace<A, Cpu> trace;
     const auto batch = mor::random_windows(training.noise, {0, Noise::size()}, 8, 256, 1, 0);
@@ -56,10 +64,29 @@ void metrics(benchmark::State& state) {
     }
 }
 
+template <class A>
+void line(benchmark::State& state) {
+    Training<A> training{true};
+    const mor::StepReport report = training.trainer.step();
+    const auto path = std::filesystem::temp_directory_path() / "mor_router_metrics.jsonl";
+    std::filesystem::remove(path);
+    {
+        mor::MetricsFile file{path};
+        for (auto _ : state) {
+            file.write(report);
+        }
+    }
+    state.counters["bytes"] = benchmark::Counter(
+        static_cast<double>(std::filesystem::file_size(path)), benchmark::Counter::kAvgIterations);
+    std::filesystem::remove(path);
+}
+
 BENCHMARK(training_step<mor::MoRExpert<>>)->Unit(benchmark::kMicrosecond)->UseRealTime();
 BENCHMARK(metrics<mor::MoRExpert<>>)->Unit(benchmark::kMicrosecond)->UseRealTime();
+BENCHMARK(line<mor::MoRExpert<>>)->Unit(benchmark::kMicrosecond)->UseRealTime();
 BENCHMARK(training_step<mor::MoRToken<>>)->Unit(benchmark::kMicrosecond)->UseRealTime();
 BENCHMARK(metrics<mor::MoRToken<>>)->Unit(benchmark::kMicrosecond)->UseRealTime();
+BENCHMARK(line<mor::MoRToken<>>)->Unit(benchmark::kMicrosecond)->UseRealTime();
 
 }  // namespace
 

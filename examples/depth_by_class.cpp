@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
@@ -66,12 +67,21 @@ int main(int argc, char** argv) try {
         ++row[static_cast<std::size_t>(observer.depths[i])];
     }
     std::printf("%-16s %6s  depth 1  depth 2  depth 3\n", "class", "bytes");
+    bool is_right = observer.depths == mor::token_depths(trace);
     for (std::size_t c = 0; c < classes.size(); ++c) {
         std::printf("%-16s %6.0f", classes[c], counts[c][0]);
+        double sum = 0;
         for (std::size_t depth = 1; depth <= 3; ++depth) {
-            std::printf("  %5.0f %%", 100 * counts[c][depth] / std::max(1.0, counts[c][0]));
+            const double percent = 100 * counts[c][depth] / std::max(1.0, counts[c][0]);
+            std::printf("  %5.1f %%", percent);
+            sum += percent;
         }
         std::printf("\n");
+        is_right = is_right && (counts[c][0] == 0 || std::abs(sum - 100) < 1e-9);
+    }
+    if (!is_right) {
+        std::fprintf(stderr, "depth_by_class: expected the trace's depths, and shares of 100 %%\n");
+        return 1;
     }
 } catch (const mor::Error& error) {
     std::fprintf(stderr, "depth_by_class: %s\n", error.what());

@@ -50,7 +50,7 @@ echo "quickstart: building (log: $log)"
 if ! {
     cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DMOR_NATIVE=ON \
         -DMOR_BUILD_TESTS=OFF &&
-        cmake --build "$build" --target example_quickstart example_generate
+        cmake --build "$build" --target example_quickstart example_generate example_serve_demo
 } >"$log" 2>&1; then
     tail -n 30 "$log" >&2
     echo "quickstart: the build failed" >&2
@@ -75,3 +75,5 @@ python3 scripts/make_report.py "$output/report.json" "$output/report.html"
 echo
 echo "The report is in $output/report.html, the models beside it. To continue a prompt of your own:"
 echo "  $build/examples/generate $output/mor_token_choice/model 'Language '"
+echo "To watch many answered at once, each byte in the colour of its recursion depth:"
+echo "  $build/examples/serve_demo $output/mor_token_choice/model $here/examples/prompts.txt"

@@ -15,7 +15,7 @@ struct LoopedExitGate : mor::DefaultArchitecture {
 
 int main(int argc, char** argv) {
     return relatives::run<LoopedExitGate>(
-        argc, argv, 2.9, relatives::small(8),
+        argc, argv, 2.1, relatives::small(8),
         {.sharing = {.num_recursions = 4},
          .router = {.rule = {.quantile = 0.8, .coefficient = 0.05}}});
 }

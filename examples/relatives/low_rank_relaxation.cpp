@@ -11,6 +11,6 @@ struct LowRankRelaxation : mor::Recursive<mor::Cycle> {
 
 int main(int argc, char** argv) {
     return relatives::run<LowRankRelaxation>(
-        argc, argv, 2.9, relatives::small(6),
+        argc, argv, 2.1, relatives::small(6),
         {.sharing = {.num_recursions = 3}, .relaxation = {.rank = 4, .scale = 2.0}});
 }

@@ -14,7 +14,7 @@ struct MixtureOfDepths : mor::DefaultArchitecture {
 
 int main(int argc, char** argv) {
     return relatives::run<MixtureOfDepths>(
-        argc, argv, 2.9, relatives::small(6),
+        argc, argv, 1.95, relatives::small(6),
         {.router = {.gate = mor::GateFunction::identity, .causality = {.coefficient = 0.01}},
          .schedule = {.capacities = {0.125, 0.125, 0.125}}});
 }

@@ -10,5 +10,5 @@ struct OutputEncoding : mor::MoRToken<mor::MiddleCycle> {
 };
 
 int main(int argc, char** argv) {
-    return relatives::run<OutputEncoding>(argc, argv, 2.9, relatives::small(8));
+    return relatives::run<OutputEncoding>(argc, argv, 1.9, relatives::small(8));
 }

@@ -16,6 +16,6 @@ struct RecurrentDepth : mor::DefaultArchitecture {
 
 int main(int argc, char** argv) {
     return relatives::run<RecurrentDepth>(
-        argc, argv, 2.9, relatives::small(8),
+        argc, argv, 2.1, relatives::small(8),
         {.sharing = {.prelude = 1, .coda = 1, .num_recursions = 6}, .router = {.mean = 3.0}});
 }

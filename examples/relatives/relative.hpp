@@ -53,7 +53,15 @@ int run(int argc, char** argv, double bound, const mor::ModelConfig& config,
     mor::Model<A, Cpu> model{cpu, config, options, 1};
     const mor::io::ByteCorpus text{argv[1]};
     const mor::DataSplit data = mor::split(text, text.size() / 10, 64);
-    mor::Trainer trainer{model, text, data.training, {.steps = steps, .batch = 4, .sequence = 64}};
+    // Without the warm-up, layers that are used several times learn next to nothing in the first
+    // hundred updates.
+    mor::Trainer trainer{model,
+                         text,
+                         data.training,
+                         {.steps = steps,
+                          .batch = 4,
+                          .sequence = 64,
+                          .schedule = {.warmup_steps = steps / 6, .cooldown_steps = steps / 5}}};
     const long long last = std::min(steps, 10LL);
     double loss = 0;  // mean of the last updates
     trainer.run([&](const mor::StepReport& report) {

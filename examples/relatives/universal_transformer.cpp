@@ -14,7 +14,7 @@ struct UniversalTransformer : mor::DefaultArchitecture {
 
 int main(int argc, char** argv) {
     return relatives::run<UniversalTransformer>(
-        argc, argv, 2.9, relatives::small(6),
+        argc, argv, 2.0, relatives::small(6),
         {.sharing = {.num_recursions = 6},
          .router = {.rule = {.threshold = 0.99, .coefficient = 0.01}}});
 }

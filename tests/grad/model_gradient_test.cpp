@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace {
@@ -24,14 +25,15 @@ constexpr Index vocabulary = 11;
 // Small steps, so that no token changes its depth; the check below would notice.
 constexpr mor::testing::GradientCheckOptions differences{.step = 1e-4, .tolerance = 1e-6};
 
-/// Three steps of one layer; five layers where the first and last are their own.
+/// Three steps of one layer, between what layers of their own the sharing has.
 template <class A>
 mor::ModelConfig tiny_config(bool tied) {
     mor::ModelConfig config = small_config<A>();
     config.vocab_size = vocabulary;
     config.hidden_size = 8;
     config.intermediate_size = 12;
-    config.num_layers = config.num_layers == 8 ? 5 : A::Sharing::name == "alternating" ? 6 : 3;
+    const bool alternates = A::Sharing::name == std::string_view{"alternating"};
+    config.num_layers -= alternates ? 0 : 3;
     config.num_heads = 2;
     config.num_kv_heads = 1;
     config.tie_embeddings = tied;
@@ -52,7 +54,7 @@ double part_for(const mor::Parameter<Cpu>& parameter, bool has_auxiliary_router,
 }
 
 template <class A>
-void check_model(bool tied, double loss_scale) {
+void check_model(bool tied, double loss_scale, const mor::ForwardOptions& options = {}) {
     Cpu cpu{{.threads = 1}};
     mor::Model<A, Cpu> model{cpu, tiny_config<A>(tied), small_options<A>(), 21};
     fill_zero_parameters(model);
@@ -62,11 +64,14 @@ void check_model(bool tied, double loss_scale) {
     mor::Trace<A, Cpu> trace;
 
     model.zero_gradients();
-    const double loss = training_pass(model, context, trace, sequences, targets, loss_scale);
+    const double loss =
+        training_pass(model, context, trace, sequences, targets, loss_scale, options);
     CHECK(loss > 0);
     const std::vector<Index> depths = mor::token_depths(trace);
-    // An exit gate drops no token in training, and its negative entropy is a reward.
-    if (!mor::keeps_every_token<typename A::Router> && A::Router::name != mor::ExitGate::name) {
+    // An exit gate drops no token in training, and its negative entropy is a reward. Random depth
+    // is the same for all tokens.
+    if (!mor::keeps_every_token<typename A::Router> && A::Router::name != mor::ExitGate::name &&
+        A::Router::name != mor::RandomDepth::name) {
         CHECK(std::set<Index>(depths.begin(), depths.end()).size() > 1);
         for (const mor::LossTerm& term : trace.losses) {
             CHECK(term.coefficient * term.value > 0);
@@ -88,7 +93,7 @@ void check_model(bool tied, double loss_scale) {
         const auto objective = [&, p = parameter](const Values& point) {
             mor::from_host(p->value(), point);
             const double value =
-                training_pass(model, context, trace, sequences, targets, loss_scale);
+                training_pass(model, context, trace, sequences, targets, loss_scale, options);
             same_depths = same_depths && mor::token_depths(trace) == depths;
             return part_for(*p, has_auxiliary_router, value, trace.losses);
         };
@@ -113,6 +118,17 @@ TEST_CASE_TEMPLATE("so it is with a head of its own and scaled router losses", A
                    mor::Recursive<mor::MiddleCycle>, mor::MoRExpert<mor::MiddleCycle>,
                    mor::MoRToken<mor::MiddleCycle>) {
     check_model<A>(false, 0.25);
+}
+
+TEST_CASE("so it is when a random depth ends training passes early") {
+    const mor::RandomDepth router{{}};
+    for (const Index depth : {Index{1}, Index{2}}) {
+        Index training_step = 1;
+        while (router.depth(training_step, 3) != depth) {
+            ++training_step;
+        }
+        check_model<SandwichRandomDepth>(true, 1, {.training_step = training_step});
+    }
 }
 
 TEST_CASE_TEMPLATE("a second backward pass adds to the gradients", A, mor::MoRExpert<mor::Cycle>,

@@ -9,13 +9,16 @@
 #include <functional>
 #include <iterator>
 #include <numeric>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #define MOR_ROUTED_ARCHITECTURES                                                                \
     mor::MoRExpert<mor::MiddleCycle>, mor::test::ExpertShared, mor::MoRToken<mor::MiddleCycle>, \
-        mor::test::RandomRouted, mor::test::ExpertHybrid, mor::test::CyclePonder
+        mor::test::RandomRouted, mor::test::ExpertHybrid, mor::test::CyclePonder,               \
+        mor::test::MiddleExitGate, mor::test::ExpertAuxiliary, mor::test::TokenLossFree,        \
+        mor::test::IndependentSteps, mor::test::SandwichRandomDepth
 
 namespace {
 
@@ -35,10 +38,14 @@ Decision any_decision_about_sequences() {
                                                                  : any_decision();
 }
 
-/// Whether later tokens must not matter: token-choice is causal in every mode.
+/// Only what compares tokens with later ones looks ahead: expert choice, and random choice, which
+/// draws as many. All other routers are causal in every mode.
 template <class A>
 Decision any_causal_decision() {
-    return std::is_same_v<typename A::Router, mor::TokenChoice> ? any_decision() : Decision::causal;
+    const std::string_view router = A::Router::name;
+    const bool looks_ahead =
+        router.starts_with("expert_choice") || router == mor::RandomChoice::name;
+    return looks_ahead ? Decision::causal : any_decision();
 }
 
 /// The numbers 0 ... count - 1 in a random order.

@@ -34,7 +34,7 @@ struct Setting {
     ModelConfig config;
     Index num_steps = 1;
     std::vector<double> capacities = {};  // one a step, or empty for the schedule's own
-    double threshold = 0.5;               // of expert-choice, in causal passes
+    double threshold = 0.5;               // of expert-choice in causal passes, and of halting
     std::uint64_t seed = 0;
 };
 
@@ -66,6 +66,16 @@ struct Setting {
     return capacities;
 }
 
+/// Layers for so many steps, with those that small_options() keeps for a sharing itself.
+[[nodiscard]] inline Index layers_for(std::string_view sharing, Index num_steps,
+                                      Index layers_per_step) {
+    if (sharing == Alternating::name) {
+        return 2 * num_steps;
+    }
+    const Index own = sharing == Sandwich::name ? 3 : sharing.starts_with("middle") ? 2 : 0;
+    return num_steps * layers_per_step + own;
+}
+
 /// A model with hidden states of `hidden` numbers and room for sequences of `longest` tokens.
 template <class A>
 [[nodiscard]] Setting any_setting(Index longest, Index hidden) {
@@ -78,10 +88,9 @@ template <class A>
     }
     setting.threshold = 0.1 * static_cast<double>(*uniform(3, 7).as("10 * threshold"));
     setting.seed = static_cast<std::uint64_t>(*uniform(0, 1'000'000).as("seed of the weights"));
-    const bool middle = std::string_view{A::Sharing::name}.starts_with("middle");
     const Index layers_per_step = *uniform(1, 2).as("layers a step");
     ModelConfig& config = setting.config;
-    config.num_layers = setting.num_steps * layers_per_step + (middle ? 2 : 0);
+    config.num_layers = layers_for(A::Sharing::name, setting.num_steps, layers_per_step);
     config.num_kv_heads = *uniform(1, 2).as("kv heads");
     config.num_heads = config.num_kv_heads * *uniform(1, 3).as("heads per kv head");
     config.head_dim = 2 * *uniform(1, 4).as("head_dim / 2");
@@ -96,17 +105,33 @@ template <class A>
 template <class A>
 [[nodiscard]] ArchitectureOptions<A> options_of(const Setting& setting) {
     ArchitectureOptions<A> options = small_options<A>();
-    options.sharing.num_recursions = setting.num_steps;
+    if constexpr (requires { options.sharing.num_recursions; }) {
+        options.sharing.num_recursions = setting.num_steps;
+    }
     options.schedule.capacities = setting.capacities;
     if constexpr (requires { options.router.causality.threshold; }) {
         options.router.causality.threshold = setting.threshold;
     }
+    if constexpr (requires { options.router.rule.threshold; }) {
+        options.router.rule.threshold = setting.threshold;
+    }
+    if constexpr (requires { options.router.rule.quantile; }) {
+        options.router.rule.quantile = setting.threshold;
+    }
     return options;
 }
 
+/// With a bias of loss-free balancing as if some training were behind it.
 template <class A>
 [[nodiscard]] Model<A, Processor> make_model(Processor& processor, const Setting& setting) {
-    return Model<A, Processor>{processor, setting.config, options_of<A>(setting), setting.seed};
+    Model<A, Processor> model{processor, setting.config, options_of<A>(setting), setting.seed};
+    Random random{setting.seed};
+    model.visit_parameters([&random](Parameter<Processor>& parameter) {
+        if (parameter.group() == OptimizerGroup::none) {
+            parameter.fill_normal(random, 0.1);
+        }
+    });
+    return model;
 }
 
 /// Random tokens. In a sequence that began with a token repeated, those rows would have equal

@@ -64,7 +64,8 @@ bool same_bits(const Result<double>& a, const Result<double>& b) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("looking ahead, a step keeps as many tokens of a sequence as scheduled", A,
-                   mor::MoRExpert<mor::MiddleCycle>, RandomRouted) {
+                   mor::MoRExpert<mor::MiddleCycle>, RandomRouted, ExpertAuxiliary,
+                   IndependentSteps) {
     check_property<A>("kept = scheduled", [] {
         const Example example = any_example<A>(any_lengths(0, 5, 40));
         const auto active = active_rows<A>(example, Decision::look_ahead);
@@ -83,8 +84,8 @@ TEST_CASE_TEMPLATE("looking ahead, a step keeps as many tokens of a sequence as 
 }
 
 TEST_CASE_TEMPLATE("only tokens that took a step can take the next", A,
-                   mor::MoRExpert<mor::MiddleCycle>, mor::MoRToken<mor::MiddleCycle>,
-                   RandomRouted) {
+                   mor::MoRExpert<mor::MiddleCycle>, mor::MoRToken<mor::MiddleCycle>, RandomRouted,
+                   ExpertAuxiliary, TokenLossFree, CyclePonder, MiddleExitGate) {
     check_property<A>("active rows are nested", [] {
         const Example example = any_example<A>(any_lengths(0, 5, 40));
         const auto active = active_rows<A>(example, any_decision());
@@ -100,8 +101,8 @@ TEST_CASE_TEMPLATE("only tokens that took a step can take the next", A,
 }
 
 TEST_CASE_TEMPLATE("a pass repeats bit for bit, and other threads change only the rounding", A,
-                   mor::MoRExpert<mor::MiddleCycle>, mor::MoRToken<mor::MiddleCycle>,
-                   RandomRouted) {
+                   mor::MoRExpert<mor::MiddleCycle>, mor::MoRToken<mor::MiddleCycle>, RandomRouted,
+                   ExpertAuxiliary, TokenLossFree, MiddleExitGate, IndependentSteps) {
     check_property<A>("the same seed, the same bits", [] {
         const Example example = any_large_example<A>();
         const Decision decision = any_decision();

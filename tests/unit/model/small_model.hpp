@@ -12,7 +12,9 @@
 #include <mor/model/presets.hpp>
 #include <mor/routing/halting.hpp>
 #include <mor/routing/random_choice.hpp>
+#include <mor/routing/random_depth.hpp>
 #include <mor/sharing/alternating.hpp>
+#include <mor/sharing/sandwich.hpp>
 #include <mor/testing/random_fill.hpp>
 
 #include <algorithm>
@@ -61,7 +63,7 @@
 #define MOR_RELAXED_ARCHITECTURES                                                                  \
     mor::test::ExpertUnsharedNorms, mor::test::SequenceLowRank, mor::test::TokenRecursionEncoding, \
         mor::test::ExpertPrompt, mor::test::CycleInputInjection, mor::test::ExpertStepEmbedding,   \
-        mor::test::IndependentSteps
+        mor::test::IndependentSteps, mor::test::SandwichRandomDepth
 
 /// Tokens leave when a gate says so.
 #define MOR_HALTING_ARCHITECTURES mor::test::CyclePonder, mor::test::MiddleExitGate
@@ -102,6 +104,11 @@ struct ExpertStepEmbedding : MoRExpert<Cycle, RecursiveSharingCache> {
 struct IndependentSteps : DefaultArchitecture {
     using Sharing = Alternating;
     using Router = ExpertChoiceRouter<LinearNetwork, AuxiliaryLoss, Independent>;
+};
+struct SandwichRandomDepth : DefaultArchitecture {
+    using Sharing = Sandwich;
+    using Router = RandomDepth;
+    using Injection = InputInjection;
 };
 struct CyclePonder : DefaultArchitecture {
     using Sharing = Cycle;
@@ -144,11 +151,13 @@ struct Sequences {
 /// that decisions are far from ties and mistakes are visible.
 template <class A>
 [[nodiscard]] ModelConfig small_config() {
-    const bool middle = std::string_view{A::Sharing::name}.starts_with("middle");
+    const std::string_view sharing = A::Sharing::name;
     return {.vocab_size = 29,
             .hidden_size = 16,
             .intermediate_size = 24,
-            .num_layers = middle ? 8 : 6,
+            .num_layers = sharing == "sandwich"           ? 9
+                          : sharing.starts_with("middle") ? 8
+                                                          : 6,
             .num_heads = 4,
             .num_kv_heads = 2,
             .head_dim = 4,
@@ -160,6 +169,10 @@ template <class A>
 template <class A>
 [[nodiscard]] ArchitectureOptions<A> small_options() {
     ArchitectureOptions<A> options{};
+    if constexpr (requires { options.sharing.prelude; }) {
+        options.sharing.prelude = 1;
+        options.sharing.coda = 2;
+    }
     if constexpr (requires { options.router.causality; }) {
         options.router.alpha = 0.7;
         options.router.causality.coefficient = 0.3;

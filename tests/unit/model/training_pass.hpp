@@ -18,8 +18,8 @@ namespace mor::test {
 template <class A, Backend B>
 double training_pass(Model<A, B>& model, Context<B>& context, Trace<A, B>& trace,
                      const Sequences& sequences, const std::vector<TokenId>& targets,
-                     double loss_scale = 1) {
-    model.forward(context, sequences.batch(), {}, trace);
+                     double loss_scale = 1, const ForwardOptions& options = {}) {
+    model.forward(context, sequences.batch(), options, trace);
     const auto count =
         std::count_if(targets.begin(), targets.end(), [](TokenId t) { return t >= 0; });
     const double scale = 1.0 / static_cast<double>(count);

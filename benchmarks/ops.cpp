@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The operations of a model at the shapes of 135M and 360M, each with its share of this machine's
+// own peak, measured when the program starts.
+#include "roofline.hpp"
+#include <mor/backends/cpu/cpu.hpp>
+#include <mor/core/parameter.hpp>
+
+#include <benchmark/benchmark.h>
+
+#include <cstdio>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using Cpu = mor::Cpu<float>;
+using mor::Index;
+namespace ops = mor::ops;
+
+benchmarks::Roofline roofline;
+
+/// Bytes of so many floats.
+double bytes_of(Index count) { return static_cast<double>(count) * sizeof(float); }
+
+struct Fixture {
+    Cpu cpu;
+    mor::Context<Cpu> context{cpu};
+    mor::Random random{1};
+
+    mor::MatrixView<Cpu> matrix(Index rows, Index columns) {
+        const auto view = context.matrix(rows, columns);
+        for (Index i = 0; i < view.size(); ++i) {
+            view.data()[i] = static_cast<float>(random.uniform()) - 0.5F;
+        }
+        return view;
+    }
+};
+
+// --- products: rows, in, out
+void product(benchmark::State& state) {
+    const Index rows = state.range(0);
+    const Index in = state.range(1);
+    const Index out = state.range(2);
+    Fixture f;
+    mor::Parameter<Cpu> weight{"weight", {out, in}, mor::WeightDecay::yes};
+    weight.fill_normal(f.random, 0.02);
+    const auto x = f.matrix(rows, in);
+    const auto y = f.context.matrix(rows, out);
+    for (auto _ : state) {
+        ops::linear<Cpu>(f.context, x, weight, y);
+    }
+    benchmarks::report(state, roofline, 2.0 * static_cast<double>(rows * in * out),
+                       bytes_of(in * out + rows * (in + out)));
+}
+void product_backward(benchmark::State& state) {
+    const Index rows = state.range(0);
+    const Index in = state.range(1);
+    const Index out = state.range(2);
+    Fixture f;
+    mor::Parameter<Cpu> weight{"weight", {out, in}, mor::WeightDecay::yes};
+    weight.fill_normal(f.random, 0.02);
+    const auto x = f.matrix(rows, in);
+    const auto dy = f.matrix(rows, out);
+    const auto dx = f.context.matrix(rows, in);
+    for (auto _ : state) {
+        ops::linear_backward_input<Cpu>(f.context, dy, std::as_const(weight).value_matrix(), dx);
+        ops::linear_backward_weight<Cpu>(f.context, dy, x, weight.gradient_matrix());
+    }
+    benchmarks::report(state, roofline, 4.0 * static_cast<double>(rows * in * out),
+                       bytes_of(3 * in * out + rows * (2 * in + 2 * out)));
+}
+void shapes(benchmark::internal::Benchmark* benchmark) {
+    for (const Index rows : {1, 8, 32, 512}) {
+        for (const auto& [in, out] : std::vector<std::pair<Index, Index>>{
+                 {576, 576}, {576, 192}, {576, 1'536}, {1'536, 576}, {576, 49'152}, {960, 2'560}}) {
+            benchmark->Args({rows, in, out});
+        }
+    }
+}
+BENCHMARK(product)->Apply(shapes)->UseRealTime();
+BENCHMARK(product_backward)
+    ->Args({1'024, 576, 1'536})
+    ->Args({1'024, 1'536, 576})
+    ->Args({1'024, 576, 49'152})
+    ->UseRealTime();
+
+// --- attention: sequences, length of each; heads and widths of 135M
+void attention(benchmark::State& state) {
+    const Index sequences = state.range(0);
+    const Index length = state.range(1);
+    const Index rows = sequences * length;
+    const mor::AttentionShape shape{.heads = 9, .kv_heads = 3, .head_dim = 64};
+    Fixture f;
+    const auto q = f.matrix(rows, 576);
+    const auto k = f.matrix(rows, 192);
+    const auto v = f.matrix(rows, 192);
+    const auto out = f.context.matrix(rows, 576);
+    const auto logsumexp = f.context.matrix(rows, 9);
+    const auto begin = f.context.indices(rows);
+    const auto end = f.context.indices(rows);
+    for (Index row = 0; row < rows; ++row) {
+        begin[row] = row / length * length;
+        end[row] = row + 1;
+    }
+    const Index pairs = sequences * length * (length + 1) / 2;
+    const mor::KeyRanges<Cpu> ranges{begin, end, pairs};
+    for (auto _ : state) {
+        ops::attention<Cpu>(f.context, shape, q, k, v, ranges, out, logsumexp);
+    }
+    benchmarks::report(state, roofline, 4.0 * static_cast<double>(pairs * 576),
+                       bytes_of(rows * (2 * 576 + 2 * 192)));
+}
+BENCHMARK(attention)->Args({1, 512})->Args({4, 256})->Args({32, 64})->UseRealTime();
+
+// --- one row after another: rows; width 576
+void rms_norm(benchmark::State& state) {
+    const Index rows = state.range(0);
+    Fixture f;
+    const auto x = f.matrix(rows, 576);
+    const auto y = f.context.matrix(rows, 576);
+    const auto weight = f.matrix(1, 576);
+    const auto inverse = f.context.vector(rows);
+    for (auto _ : state) {
+        ops::rms_norm<Cpu>(f.context, x, weight.flat(), 1e-5, y, inverse);
+    }
+    benchmarks::report(state, roofline, 4.0 * static_cast<double>(x.size()),
+                       bytes_of(2 * x.size()));
+}
+BENCHMARK(rms_norm)->Arg(32)->Arg(1'024)->UseRealTime();
+
+void rope(benchmark::State& state) {
+    const Index rows = state.range(0);
+    Fixture f;
+    const auto x = f.matrix(rows, 576);
+    const auto cosine = f.matrix(rows, 32);
+    const auto sine = f.matrix(rows, 32);
+    const auto positions = f.context.indices(rows);
+    ops::number_rows<Cpu>(f.context, positions);
+    for (auto _ : state) {
+        ops::rope<Cpu>(f.context, positions, cosine, sine, x, mor::Rotation::forward);
+    }
+    benchmarks::report(state, roofline, 3.0 * static_cast<double>(x.size()),
+                       bytes_of(2 * x.size() + 2 * cosine.size()));
+}
+BENCHMARK(rope)->Arg(32)->Arg(1'024)->UseRealTime();
+
+void swiglu(benchmark::State& state) {
+    const Index rows = state.range(0);
+    Fixture f;
+    const auto gate = f.matrix(rows, 1'536);
+    const auto up = f.matrix(rows, 1'536);
+    const auto y = f.context.matrix(rows, 1'536);
+    for (auto _ : state) {
+        ops::swiglu<Cpu>(f.context, gate, up, y);
+    }
+    benchmarks::report(state, roofline, 12.0 * static_cast<double>(y.size()),
+                       bytes_of(3 * y.size()));
+}
+BENCHMARK(swiglu)->Arg(32)->Arg(1'024)->UseRealTime();
+
+// --- loss and optimiser
+void cross_entropy(benchmark::State& state) {
+    const Index rows = state.range(0);
+    Fixture f;
+    const auto logits = f.matrix(rows, 49'152);
+    const auto dlogits = f.context.matrix(rows, 49'152);
+    const auto targets = f.context.arena().make<mor::TokenId, 1>({rows});
+    std::fill_n(targets.data(), rows, 7);
+    for (auto _ : state) {
+        benchmark::DoNotOptimize(ops::cross_entropy<Cpu>(f.context, logits, targets, 1.0, dlogits));
+    }
+    benchmarks::report(state, roofline, 12.0 * static_cast<double>(logits.size()),
+                       bytes_of(2 * logits.size()));
+}
+BENCHMARK(cross_entropy)->Arg(32)->Arg(512)->UseRealTime();
+
+void adamw(benchmark::State& state) {
+    const Index count = state.range(0);
+    Fixture f;
+    const auto gradient = f.matrix(1, count);
+    const auto value = f.matrix(1, count);
+    const auto m = f.context.zero_matrix(1, count);
+    const auto v = f.context.zero_matrix(1, count);
+    const mor::AdamWStep step{.learning_rate = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8};
+    for (auto _ : state) {
+        ops::adamw<Cpu>(f.context, step, gradient.flat(), value.flat(), m.flat(), v.flat());
+    }
+    benchmarks::report(state, roofline, 14.0 * static_cast<double>(count), bytes_of(7 * count));
+}
+BENCHMARK(adamw)->Arg(576 * 1'536)->Arg(576 * 49'152)->UseRealTime();
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    benchmark::Initialize(&argc, argv);
+    if (benchmark::ReportUnrecognizedArguments(argc, argv)) {
+        return 1;
+    }
+    for (const Index threads : {Index{1}, Cpu{}.threads()}) {
+        const Cpu cpu{{.threads = threads}};
+        roofline = benchmarks::measure_roofline(cpu);
+        const std::string name = "roofline_" + std::to_string(threads) + "_threads";
+        benchmark::AddCustomContext(name + "_gflops", std::to_string(roofline.flops / 1e9));
+        benchmark::AddCustomContext(name + "_memory_gbytes", std::to_string(roofline.bytes / 1e9));
+        benchmark::AddCustomContext(name + "_cache_gbytes",
+                                    std::to_string(roofline.cached_bytes / 1e9));
+    }
+    benchmark::RunSpecifiedBenchmarks();
+    benchmark::Shutdown();
+    return 0;
+}

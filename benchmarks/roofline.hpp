@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What this machine can do at most, measured: fused multiply-adds, and reading memory.
+#pragma once
+
+#include <mor/backends/cpu/cpu.hpp>
+#include <mor/backends/cpu/packets.hpp>
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <vector>
+
+namespace benchmarks {
+
+using mor::Index;
+
+struct Roofline {
+    double flops = 0;         // a second
+    double bytes = 0;         // read from memory, a second
+    double cached_bytes = 0;  // read from the second-level cache, a second
+};
+
+namespace detail {
+
+/// Seconds of the fastest of several calls.
+template <class Function>
+[[nodiscard]] double fastest(Function&& function) {
+    double best = 1e9;
+    for (int i = 0; i < 5; ++i) {
+        const auto start = std::chrono::steady_clock::now();
+        function();
+        best = std::min(
+            best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
+    return best;
+}
+
+/// Operations of independent chains of fused multiply-adds, all threads together.
+[[nodiscard]] inline double measure_flops(const mor::Cpu<float>& cpu) {
+    using namespace mor::cpu::detail;
+    using namespace Eigen::internal;
+    constexpr Index rounds = 4'000'000;
+    constexpr std::size_t chains = 12;
+    const double seconds = fastest([&] {
+        cpu.parallel_for(cpu.threads(), 1, [&](Index, Index) {
+            std::array<Lanes<float>, chains> sums;
+            sums.fill({pset1<Packet<float>>(1.0F)});
+            const auto factor = pset1<Packet<float>>(0.999F);
+            for (Index i = 0; i < rounds; ++i) {
+                for (auto& sum : sums) {
+                    sum.packet = pmadd(sum.packet, factor, factor);
+                }
+            }
+            float result = 0;
+            for (auto& sum : sums) {
+                result += predux(sum.packet);
+            }
+            benchmark::DoNotOptimize(result);
+        });
+    });
+    return 2.0 *
+           static_cast<double>(rounds * static_cast<Index>(chains) * packet_size<float> *
+                               cpu.threads()) /
+           seconds;
+}
+
+/// Bytes a second, reading `bytes` for each thread `rounds` times.
+[[nodiscard]] inline double measure_bytes(const mor::Cpu<float>& cpu, Index bytes, Index rounds) {
+    using namespace mor::cpu::detail;
+    using namespace Eigen::internal;
+    constexpr Index unrolled = 8;
+    constexpr Index line = unrolled * packet_size<float>;
+    const Index count = bytes / static_cast<Index>(sizeof(float)) / line * line;
+    const std::vector<float> memory(static_cast<std::size_t>(count * cpu.threads()), 1.0F);
+    const double seconds = fastest([&] {
+        cpu.parallel_for(cpu.threads(), 1, [&](Index thread, Index) {
+            const float* const own = memory.data() + thread * count;
+            std::array<Lanes<float>, unrolled> sums;
+            sums.fill({pset1<Packet<float>>(0.0F)});
+            for (Index round = 0; round < rounds; ++round) {
+                for (Index i = 0; i < count; i += line) {
+                    for (Index j = 0; j < unrolled; ++j) {
+                        auto& sum = sums[static_cast<std::size_t>(j)].packet;
+                        sum = padd(sum, ploadu<Packet<float>>(own + i + j * packet_size<float>));
+                    }
+                }
+            }
+            float result = 0;
+            for (auto& sum : sums) {
+                result += predux(sum.packet);
+            }
+            benchmark::DoNotOptimize(result);
+        });
+    });
+    return static_cast<double>(count * static_cast<Index>(sizeof(float)) * rounds * cpu.threads()) /
+           seconds;
+}
+
+}  // namespace detail
+
+/// Of all of the backend's threads together.
+[[nodiscard]] inline Roofline measure_roofline(const mor::Cpu<float>& cpu) {
+    return {.flops = detail::measure_flops(cpu),
+            .bytes = detail::measure_bytes(cpu, Index{1} << 28, 1),
+            .cached_bytes = detail::measure_bytes(cpu, Index{1} << 19, 400)};
+}
+
+/// Adds the operations and bytes of one iteration, and their shares of what the machine can do.
+inline void report(benchmark::State& state, const Roofline& roofline, double flops, double bytes) {
+    using benchmark::Counter;
+    const auto rate = [&](double each) {
+        return Counter(each * static_cast<double>(state.iterations()), Counter::kIsRate);
+    };
+    state.counters["flop/s"] = rate(flops);
+    state.counters["byte/s"] = rate(bytes);
+    state.counters["of_flops"] = rate(flops / roofline.flops);
+    state.counters["of_memory"] = rate(bytes / roofline.bytes);
+}
+
+}  // namespace benchmarks
