@@ -29,8 +29,8 @@ using Architectures = mor::ArchitectureList<mor::Vanilla, mor::Recursive<>, mor:
 using Clock = std::chrono::steady_clock;
 using mor::Index;
 
-constexpr mor::EngineOptions engine_options{
-    .max_batch = 16, .cache_bytes = Index{64} << 20, .on_call = nullptr};
+constexpr Index max_batch = 16;
+constexpr Index cache_bytes = Index{64} << 20;
 
 /// What the engine did, smoothed over about 20 calls. It is told on the engine's thread.
 class Status {
@@ -52,13 +52,13 @@ public:
     [[nodiscard]] std::string line(Index running, Index tokens) const {
         const std::lock_guard lock{mutex_};
         const std::chrono::duration<double> seconds = Clock::now() - start_;
-        std::string text = std::to_string(running) + " running, " + std::to_string(tokens) +
-                           " tokens, " +
-                           std::to_string(static_cast<Index>(tokens / seconds.count())) +
-                           " tokens/s, cache " + std::to_string(cache_bytes_ >> 10) + " of " +
-                           std::to_string(engine_options.cache_bytes >> 10) + " KiB";
+        std::string text =
+            std::to_string(running) + " running, " + std::to_string(tokens) + " tokens, " +
+            std::to_string(static_cast<Index>(static_cast<double>(tokens) / seconds.count())) +
+            " tokens/s, cache " + std::to_string(cache_bytes_ >> 10) + " of " +
+            std::to_string(cache_bytes >> 10) + " KiB";
         for (std::size_t step = 0; step < rows_.size(); ++step) {
-            const double share = rows_[step] / static_cast<double>(engine_options.max_batch);
+            const double share = rows_[step] / static_cast<double>(max_batch);
             text += step == 0 ? ", rows at step " : "  ";
             text +=
                 std::to_string(step + 1) + ": " + std::to_string(std::lround(100 * share)) + " %";
@@ -171,9 +171,10 @@ void serve(const mor::Model<A, Backend>& model, std::istream& prompts) {
     mor::check<mor::ConfigError>(model.config().vocab_size <= 256, "a vocabulary of ",
                                  model.config().vocab_size, ", but this shows byte models only");
     Status status;
-    mor::EngineOptions options = engine_options;
-    options.on_call = [&](const mor::EngineCall& call) { status.add(call); };
-    mor::Engine engine{model, options};
+    mor::Engine engine{model,
+                       {.max_batch = max_batch,
+                        .cache_bytes = cache_bytes,
+                        .on_call = [&](const mor::EngineCall& call) { status.add(call); }}};
     const std::jthread server{[&](const std::stop_token& stop) { engine.serve(stop); }};
     std::vector<Answer> answers;
     for (std::string prompt; std::getline(prompts, prompt);) {
