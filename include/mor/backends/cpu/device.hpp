@@ -8,6 +8,7 @@
 #include <mor/core/error.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <concepts>
 #include <exception>
 #include <memory>
@@ -81,15 +82,21 @@ public:
                 failure = std::current_exception();
             }
         };
-        Eigen::Barrier finished{static_cast<unsigned>(pieces - 1)};
+        std::atomic<Index> unfinished{pieces - 1};
         for (Index piece = 1; piece < pieces; ++piece) {
-            pool_->Schedule([&run_piece, &finished, piece] {
+            pool_->Schedule([&run_piece, &unfinished, piece] {
                 run_piece(piece);
-                finished.Notify();
+                unfinished.fetch_sub(1, std::memory_order_release);
             });
         }
         run_piece(0);
-        finished.Wait();
+        // Pieces are alike, so what is left to wait is shorter than falling asleep and waking up.
+        constexpr int patience = 2'000;
+        for (int i = 0; unfinished.load(std::memory_order_acquire) > 0; i += i < patience ? 1 : 0) {
+            if (i == patience) {
+                std::this_thread::yield();
+            }
+        }
         if (failure) {
             std::rethrow_exception(failure);
         }

@@ -20,7 +20,7 @@ struct Kernel<op::Linear, Cpu<T>> {
     static void run(Context<Cpu<T>>& context, View<const T, 2> x, View<const T, 2> weight,
                     View<T, 2> y, Write write) {
         using namespace cpu::detail;
-        multiply_panels(context.backend(), left_of(x), x.columns(), y, write,
+        multiply_panels(context.backend(), left_of(x), x.columns(), y, write, PanelOrder::made,
                         [&](Index panel, Index first, Index depth) {
                             T* const out = thread_scratch<T, 0>(depth * panel_width<T>);
                             pack_transposed(weight, panel, first, depth, out);
@@ -33,6 +33,7 @@ struct Kernel<op::Linear, Cpu<T>> {
                     View<T, 2> y, Write write) {
         cpu::detail::multiply_panels(
             context.backend(), left_of(x), x.columns(), y, write,
+            cpu::detail::PanelOrder::in_memory,
             [&](Index panel, Index first, Index /*depth*/) { return weight.panel(panel, first); });
     }
 
@@ -48,7 +49,7 @@ struct Kernel<op::LinearBackwardInput, Cpu<T>> {
                     View<T, 2> dx, Write write) {
         using namespace cpu::detail;
         multiply_panels(context.backend(), LeftFactor<T>{dy.data(), dy.columns()}, dy.columns(), dx,
-                        write, [&](Index panel, Index first, Index depth) {
+                        write, PanelOrder::made, [&](Index panel, Index first, Index depth) {
                             T* const out = thread_scratch<T, 0>(depth * panel_width<T>);
                             pack_columns(weight, panel, first, depth, out);
                             return out;
@@ -99,6 +100,7 @@ private:
                     for (Index row = 0; row < rows; row += tile_rows) {
                         multiply_rows(std::min(tile_rows, rows - row),
                                       LeftFactor<T>{transposed + row * depth, depth},
+                                      packed.data() + panel * depth * panel_width<T>,
                                       packed.data() + panel * depth * panel_width<T>, depth,
                                       dweight.row(first + row).data() + column, dweight.columns(),
                                       std::min(panel_width<T>, dweight.columns() - column),

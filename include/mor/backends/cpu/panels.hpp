@@ -24,6 +24,17 @@ inline constexpr Index panel_width = panel_packets * packet_size<T>;
 /// Of this depth a panel fits into a second-level cache. Longer sums are cut, at multiples of it.
 inline constexpr Index panel_depth = 2'048;
 
+template <class T>
+inline constexpr Index line_elements = 64 / static_cast<Index>(sizeof(T));
+
+inline void prefetch_line(const void* address) {
+#if defined(__GNUC__)
+    __builtin_prefetch(address, 0, 2);
+#else
+    static_cast<void>(address);
+#endif
+}
+
 /// Left factor: element (row, depth) is data[row * row_stride + depth].
 template <class T>
 struct LeftFactor {
@@ -31,10 +42,11 @@ struct LeftFactor {
     Index row_stride;
 };
 
-/// out [R, columns] = or += left [R, depth] * panel [depth, panel_width].
+/// out [R, columns] = or += left [R, depth] * panel [depth, panel_width]. For each depth a cache
+/// line from `ahead` on is fetched into the second-level cache.
 template <Index R, class T>
-void multiply_tile(LeftFactor<T> left, const T* panel, Index depth, T* out, Index out_stride,
-                   Index columns, Write write) {
+void multiply_tile(LeftFactor<T> left, const T* panel, const T* ahead, Index depth, T* out,
+                   Index out_stride, Index columns, Write write) {
     using namespace Eigen::internal;
     using Row = std::array<Lanes<T>, static_cast<std::size_t>(panel_packets)>;
     std::array<Row, static_cast<std::size_t>(R)> sums;
@@ -42,6 +54,7 @@ void multiply_tile(LeftFactor<T> left, const T* panel, Index depth, T* out, Inde
         row.fill({pset1<Packet<T>>(T{0})});
     }
     for (Index k = 0; k < depth; ++k) {
+        prefetch_line(ahead + k * line_elements<T>);
         Row right;
         for (std::size_t v = 0; v < right.size(); ++v) {
             right[v].packet = pload<Packet<T>>(panel + k * panel_width<T> +
@@ -78,12 +91,12 @@ void multiply_tile(LeftFactor<T> left, const T* panel, Index depth, T* out, Inde
 
 /// The same for `rows` rows, at most tile_rows.
 template <class T, Index R = tile_rows>
-void multiply_rows(Index rows, LeftFactor<T> left, const T* panel, Index depth, T* out,
-                   Index out_stride, Index columns, Write write) {
+void multiply_rows(Index rows, LeftFactor<T> left, const T* panel, const T* ahead, Index depth,
+                   T* out, Index out_stride, Index columns, Write write) {
     if (rows == R) {
-        multiply_tile<R, T>(left, panel, depth, out, out_stride, columns, write);
+        multiply_tile<R, T>(left, panel, ahead, depth, out, out_stride, columns, write);
     } else if constexpr (R > 1) {
-        multiply_rows<T, R - 1>(rows, left, panel, depth, out, out_stride, columns, write);
+        multiply_rows<T, R - 1>(rows, left, panel, ahead, depth, out, out_stride, columns, write);
     }
 }
 
@@ -146,12 +159,15 @@ template <class T>
     return (columns + panel_width<T> - 1) / panel_width<T>;
 }
 
+/// Whether panels follow each other in memory, or are made when they are asked for.
+enum class PanelOrder { in_memory, made };
+
 /// y [rows, columns] = or += left [rows, depth] * right, whose panels `panel_of(panel, first,
 /// depth)` gives, each depth by depth from `first` on. Threads take panels, and rows if there are
 /// few of those.
 template <class T, class PanelOf>
 void multiply_panels(const Cpu<T>& cpu, LeftFactor<T> left, Index depth, View<T, 2> y, Write write,
-                     PanelOf&& panel_of) {
+                     PanelOrder order, PanelOf&& panel_of) {
     constexpr Index block_rows = 8 * tile_rows;
     constexpr Index multiplications_per_piece = 65'536;
     const Index row_blocks = (y.rows() + block_rows - 1) / block_rows;
@@ -172,11 +188,17 @@ void multiply_panels(const Cpu<T>& cpu, LeftFactor<T> left, Index depth, View<T,
                 const Index length = std::min(panel_depth, depth - k);
                 const T* const packed = panel_of(panel, k, length);
                 for (Index row = first_row; row < end_row; row += tile_rows) {
+                    // While the tiles of a panel are at work, the next panel comes out of memory,
+                    // a piece with each.
+                    const Index piece = line_elements<T> * (row - first_row) / tile_rows;
+                    const bool fetches = order == PanelOrder::in_memory && piece < panel_width<T>;
+                    const T* const ahead =
+                        packed + (fetches ? (panel_width<T> + piece) * length : 0);
                     multiply_rows(
                         std::min(tile_rows, end_row - row),
                         LeftFactor<T>{left.data + row * left.row_stride + k, left.row_stride},
-                        packed, length, y.data() + row * y.columns() + column, y.columns(), columns,
-                        k == 0 ? write : Write::accumulate);
+                        packed, ahead, length, y.data() + row * y.columns() + column, y.columns(),
+                        columns, k == 0 ? write : Write::accumulate);
                 }
             }
             item += blocks;
