@@ -127,7 +127,7 @@ private:
         for (std::size_t block = 0; block < maxima_.size(); ++block) {
             const T* const values = values_of(block);
             for (std::size_t i = 0; i < width; ++i) {
-                any_nan |= static_cast<std::int32_t>(values[i] != values[i]);
+                any_nan |= static_cast<std::int32_t>(std::isnan(values[i]));
             }
             maxima_[block] = reduce(values, [](T a, T b) { return a < b ? b : a; });
             largest_ = std::max(largest_, maxima_[block]);

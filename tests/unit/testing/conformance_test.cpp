@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Every shipped policy conforms, and each kind of mistake is noticed.
+#include <mor/backends/cpu/cpu.hpp>
 #include <mor/backends/reference/reference.hpp>
 #include <mor/cache/hybrid.hpp>
 #include <mor/model/presets.hpp>
@@ -9,7 +10,9 @@
 #include <mor/routing/random_depth.hpp>
 #include <mor/sharing/alternating.hpp>
 #include <mor/sharing/sandwich.hpp>
+#include <mor/testing/backend_conformance.hpp>
 #include <mor/testing/conformance.hpp>
+#include <mor/testing/scheduling_conformance.hpp>
 
 #include <doctest/doctest.h>
 #include <unit/model/small_model.hpp>
@@ -174,6 +177,28 @@ TEST_CASE_TEMPLATE("every block, relaxation, injection and merge conforms", A, m
                                               mor::test::small_options<A>()) == Violations{});
 }
 
+TEST_CASE_TEMPLATE("every backend conforms", B, mor::Cpu<float>, mor::Cpu<double>,
+                   mor::Reference<float>) {
+    B backend;
+    mor::Reference<double> oracle;
+    CHECK(mor::testing::check_backend(backend, oracle) == Violations{});
+}
+
+TEST_CASE_TEMPLATE("every scheduling conforms", S, mor::DepthWise, mor::SequenceWise,
+                   mor::StaticBatch) {
+    mor::Cpu<float> backend{{.threads = 1}};
+    CHECK(mor::testing::check_scheduling<S>(backend) == Violations{});
+}
+
+namespace {
+
+/// Lets nobody in but the first.
+struct Closed : mor::DepthWise {
+    static bool admits(const mor::EngineLoad& /*load*/) { return false; }
+};
+
+}  // namespace
+
 TEST_CASE("mistakes are noticed") {
     Backend backend;
     CHECK(mor::testing::check_sharing<Backwards>({}, counts).size() == 2);
@@ -187,6 +212,11 @@ TEST_CASE("mistakes are noticed") {
     const mor::Layout middle = mor::MiddleCycle{{.num_recursions = 2}}.layout(6);
     CHECK(mor::testing::check_cache<CodaReads>({}, middle).size() == 1);
     CHECK(mor::testing::check_cache<CodaReads>({}, middle, mor::StepRows::all).empty());
+    mor::Cpu<float> cpu{{.threads = 1}};
+    CHECK(mor::testing::check_scheduling<Closed>(cpu).front() == "every request is answered");
     mor::Reference<double> exact;
+    Violations found;
+    mor::testing::detail::require_close(found, {1, 2.001}, {1, 2}, 1e-4, "logits");
+    CHECK(found == Violations{"logits must be the oracle's"});
     CHECK(mor::testing::check_architecture<ForgetfulArchitecture>(exact, 3).size() > 3);
 }
