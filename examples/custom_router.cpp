@@ -10,7 +10,7 @@
 #include <string_view>
 #include <tuple>
 
-// --- the router: 33 lines -------------------------------------------------------------------
+// --- the router: 35 lines -------------------------------------------------------------------
 class ConvergenceRouter {
 public:
     static constexpr std::string_view name = "example.convergence";  // in config.json
@@ -36,7 +36,8 @@ public:
                 change += std::pow(step.hidden(i, j) - step.previous(i, j), 2);
                 size += std::pow(step.previous(i, j), 2);
             }
-            if (step.step == 0 || change > options_.threshold * options_.threshold * size) {
+            if (step.must_keep_all() || step.step == 0 ||
+                change > options_.threshold * options_.threshold * size) {
                 step.kept[kept++] = i;
             }
         }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Serves prompts, one a line, from a file or the standard input with a saved byte model: all at
-// once, by continuous depth-wise batching. On a terminal the answers grow side by side, each byte
-// in the colour of its recursion depth, above a status line; elsewhere each is printed when
-// complete.
+// once, by continuous depth-wise batching. Answers appear once all prompts are read. On a terminal
+// the answers grow side by side, each byte in the colour of its recursion depth, above a status
+// line; elsewhere each is printed when complete.
 #include "depth_colours.hpp"
 #include <mor/checkpoint.hpp>
 #include <mor/mor.hpp>
@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -86,6 +87,13 @@ struct Answer {
         }
     }
 
+    /// The same; an error waits until the answer is printed.
+    void read_some() {
+        if (handle.finish() != mor::Finish::failed) {
+            read();
+        }
+    }
+
     /// The prompt and the answer's end, at most `width` bytes wide.
     [[nodiscard]] std::string line(std::size_t width) const {
         std::string text = prompt.substr(0, width / 3);
@@ -153,7 +161,7 @@ void watch(std::vector<Answer>& answers, const Status& status) {
                 print(answer);
                 --running;
             } else if (!answer.is_printed) {
-                answer.read();
+                answer.read_some();
             }
             tokens += std::ssize(answer.tokens);
         }

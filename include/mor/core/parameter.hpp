@@ -102,7 +102,8 @@ public:
     }
 
     /// The value as the backend's products like it; packed at the first call after it was written.
-    /// May be called by several threads at once.
+    /// Several threads may call it at
+    /// once, while none writes the value.
     [[nodiscard]] const auto& packed(const B& backend) const
         requires PacksWeights<B>
     {

@@ -22,6 +22,7 @@ class DecoderBlock {
 
 public:
     static constexpr std::string_view name = "llama";
+    static constexpr bool ignores_use = true;  // only its relaxation does not
 
     struct Saved {
         typename RmsNorm<B>::Saved attention_norm;

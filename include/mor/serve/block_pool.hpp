@@ -52,9 +52,6 @@ public:
             free_.push_back(block);
         }
     }
-    [[nodiscard]] bool is_shared(Index block) const {
-        return references_[static_cast<std::size_t>(block)] > 1;
-    }
 
     /// [blocks * block_size, key_width]
     [[nodiscard]] MatrixView<B> keys() { return keys_.view(); }

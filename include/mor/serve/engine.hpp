@@ -32,16 +32,16 @@ namespace mor {
 /// of one block_size: to the bit if hidden_size, intermediate_size and head_dim are multiples of 16
 /// (docs/design/0006).
 template <class A, Backend B, class Scheduling = DepthWise>
-    requires(detail::explain_scheduling<Scheduling>()) && ServableArchitecture<A, B> &&
-            SchedulingPolicy<Scheduling>
+    requires(detail::explain_scheduling<Scheduling>() && detail::explain_servable<A, B>()) &&
+            ServableArchitecture<A, B> && SchedulingPolicy<Scheduling>
 class Engine {
     using Sequence = detail::Sequence;
     using Queue = detail::Queue;
     using Clock = std::chrono::steady_clock;
 
 public:
-    /// The model must outlive the engine. Throws ConfigError if an option is out of range or the
-    /// memory too small for one block a layer.
+    /// The model must outlive the engine. Throws ConfigError if an option is out of range, the
+    /// memory too small for one block a layer, or the sharing has layers between recursion steps.
     explicit Engine(const Model<A, B>& model, const EngineOptions& options = {})
         : model_{model},
           options_{detail::checked(options)},
@@ -59,6 +59,7 @@ public:
     Engine(const Engine&) = delete;
     Engine& operator=(const Engine&) = delete;
     ~Engine() {
+        inbox_.close();
         inbox_.fetch(queues_.waiting);
         queues_.for_each(
             [this](Queue& queue, Queue::iterator at) { end(queue, at, Finish::engine_stopped); });
@@ -72,12 +73,11 @@ public:
         try {
             auto sequence = std::make_unique<Sequence>(state, prompt, options);
             validate(*sequence);
-            inbox_.add(std::move(sequence));
-        } catch (const Error&) {
-            state->end(Finish::failed, std::current_exception());
-            if (options.on_finish) {
-                options.on_finish(Finish::failed, state->error);
+            if (!inbox_.add(std::move(sequence))) {
+                tell(*state, options, Finish::engine_stopped, {});
             }
+        } catch (const Error&) {
+            tell(*state, options, Finish::failed, std::current_exception());
         }
         return RequestHandle{std::move(state)};
     }
@@ -85,8 +85,10 @@ public:
     /// One call of the model, or one out of the recursion and one into it. Returns false if there
     /// was nothing to do.
     bool step() {
+        // In this order: what was cancelled before had arrived before.
+        const bool heard_cancellation = inbox_.heard_cancellation();
         counts_.requests += inbox_.fetch(queues_.waiting);
-        if (inbox_.heard_cancellation()) {
+        if (heard_cancellation) {
             end_cancelled();
         }
         EngineLoad load = load_now();
@@ -96,6 +98,9 @@ public:
             try {
                 run_next(Scheduling::next(load));
             } catch (...) {
+                if (queues_.taken.empty()) {
+                    throw;  // no request's error
+                }
                 while (!queues_.taken.empty()) {
                     end(queues_.taken, queues_.taken.begin(), Finish::failed,
                         std::current_exception());
@@ -299,9 +304,9 @@ private:
                 break;
             }
             if (memory_.reserve(sequence, count, queues_)) {
+                queues_.take(queues_.entering);
                 memory_.make_rows(sequence, count);
                 append_rows(sequence);
-                queues_.take(queues_.entering);
             } else if (!batch_.empty()) {
                 break;  // those taken may be younger, and will soon give memory back
             } else {
@@ -448,9 +453,13 @@ private:
         memory_.give_back(**at);
         Queue ended;
         ended.splice(ended.begin(), queue, at);
-        ended.front()->state->end(how, why);
-        if (ended.front()->options.on_finish) {
-            ended.front()->options.on_finish(how, why);
+        tell(*ended.front()->state, ended.front()->options, how, why);
+    }
+    static void tell(detail::RequestState& state, const RequestOptions& options, Finish how,
+                     const std::exception_ptr& why) noexcept {
+        state.end(how, why);
+        if (options.on_finish) {
+            options.on_finish(how, why);
         }
     }
 

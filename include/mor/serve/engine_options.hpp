@@ -24,10 +24,10 @@ struct EngineCall {
     EnginePart part = EnginePart::shared_block;
     Index rows = 0;
     Index drawn = 0;                    // of these, how many had their next token drawn
-    std::span<const Index> steps = {};  // [rows] of the shared block: which step each took
+    std::span<const Index> steps = {};  // [rows] of the shared block; valid during the callback
     double seconds = 0;                 // of the model alone
-    Index cache_bytes = 0;              // of blocks in use afterwards
-    Index stored_bytes = 0;             // of these, how many hold keys and values
+    Index cache_bytes = 0;              // of blocks in use
+    Index stored_bytes = 0;             // of keys and values; shared ones count for each sequence
     Index cached_tokens = 0;            // of running sequences, whose keys are stored
 };
 
@@ -38,8 +38,8 @@ struct EngineOptions {
     Index cache_bytes = 1L << 28;  // of keys and values, allocated at once
     Index block_size = 16;         // entries of a cache block, at most 64
     Index max_prefixes = 8;        // beginnings whose keys are kept for requests that begin alike
-    // Called after each call of the model, on the engine's thread. What it throws leaves `step`;
-    // the engine is then as if it had not thrown.
+    // Called at the end of a step for each of its calls, on the engine's thread. What it throws
+    // leaves `step`, and the step's other calls go unreported; the engine can go on.
     std::function<void(const EngineCall&)> on_call = {};
 };
 

@@ -16,15 +16,25 @@ namespace mor::detail {
 
 class Inbox {
 public:
-    void add(std::unique_ptr<Sequence> sequence) {
+    /// Returns false, and drops the sequence, if the inbox is closed.
+    [[nodiscard]] bool add(std::unique_ptr<Sequence> sequence) {
         Queue one;
         one.push_back(std::move(sequence));
         {
             const std::lock_guard lock{mutex_};
+            if (is_closed_) {
+                return false;
+            }
             one.front()->number = next_number_++;
             arrived_.splice(arrived_.end(), one);
         }
         changed_.notify_one();
+        return true;
+    }
+
+    void close() {
+        const std::lock_guard lock{mutex_};
+        is_closed_ = true;
     }
 
     /// Appends what has arrived to a queue. Returns how many.
@@ -46,13 +56,15 @@ public:
     }
     /// Whether a request was cancelled since the last call.
     [[nodiscard]] bool heard_cancellation() {
-        return std::exchange(seen_cancellations_, cancellations_->load()) != seen_cancellations_;
+        const Index now = cancellations_->load();
+        return std::exchange(seen_cancellations_, now) != now;
     }
 
 private:
     std::mutex mutex_;
     std::condition_variable_any changed_;
     Queue arrived_;
+    bool is_closed_ = false;
     Index next_number_ = 0;
     std::shared_ptr<std::atomic<Index>> cancellations_ = std::make_shared<std::atomic<Index>>(0);
     Index seen_cancellations_ = 0;

@@ -35,7 +35,7 @@ enum class Finish {
     not_yet,
     length,  // max_new_tokens
     stop_token,
-    context_full,    // max_positions
+    context_full,    // max_positions are read, and one more token is drawn
     cancelled,       // by its handle
     engine_stopped,  // the engine was destroyed
     failed           // the handle throws the error
@@ -50,7 +50,8 @@ struct RequestOptions {
     // Called with every new token, on the thread that runs the engine; the handle then gets none.
     // What it throws ends the request.
     std::function<void(const ServedToken&)> on_token = {};
-    // Called once when the answer is complete, with the error if it failed. Must not throw.
+    // Called once when the answer is complete, with the error if it failed: on the engine's thread,
+    // or on the submitter's if the request is refused. Must not throw.
     std::function<void(Finish, const std::exception_ptr&)> on_finish = {};
 };
 

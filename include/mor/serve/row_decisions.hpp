@@ -53,7 +53,6 @@ private:
     /// A row's max_depth becomes its depth.
     void decide_all_steps(Batch rows, ConstMatrixView<B> x) {
         typename RouterState<Router, B>::Record record{};
-        std::vector<ServedRow*> candidates{rows.begin(), rows.end()};
         StepView<B> view = describe(rows, 0, x, {});
         std::vector<Index> depths(rows.size(), 0);
         std::vector<Index> source = to_host(view.source);

@@ -13,7 +13,7 @@ namespace mor {
 /// Rows that wait for each part of the model, and the sequences they belong to.
 struct EngineLoad {
     Index running = 0;    // sequences that were admitted
-    Index started = 0;    // of these, how many produced a token or more
+    Index started = 0;    // of these, how many had rows in a call since they were admitted
     Index entering = 0;   // rows before the recursion
     Index stepping = 0;   // rows before a recursion step
     Index leaving = 0;    // rows after their last step

@@ -40,6 +40,11 @@ inline constexpr bool keeps_row_state = requires { requires R::keeps_row_state; 
 template <class R>
 inline constexpr bool decides_in_first_step = requires { requires R::decides_in_first_step; };
 
+/// Blocks that compute the same for all uses of their weights, unless a relaxation says otherwise,
+/// say so with `static constexpr bool ignores_use = true`; calls may then mix recursion steps.
+template <class Block>
+inline constexpr bool ignores_use = requires { requires Block::ignores_use; };
+
 template <class T, class Function>
 [[nodiscard]] std::vector<T> collect(ServedBatch rows, Function&& function) {
     std::vector<T> values;
@@ -85,5 +90,18 @@ template <Backend B>
 template <class A, class B>
 concept ServableArchitecture = Architecture<A, B> && !detail::keeps_row_state<typename A::Router> &&
                                !reconsiders_every_token<typename A::Router>;
+
+namespace detail {
+
+template <class A, class B>
+consteval bool explain_servable() {
+    static_assert(ServableArchitecture<A, B>,
+                  "mor: ServableArchitecture: an engine serves routers that decide about each row "
+                  "and step alone; not halting routers (keeps_row_state), and none that "
+                  "reconsiders_every_token. See docs/serving.md");
+    return true;
+}
+
+}  // namespace detail
 
 }  // namespace mor

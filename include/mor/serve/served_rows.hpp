@@ -44,10 +44,12 @@ public:
                            " has layers between recursion steps, which cannot be served");
     }
 
-    /// Whether one call may hold rows at different steps: their weights are the same.
+    /// Whether one call may hold rows at different steps: their weights are the same, and the block
+    /// does not ask which of its uses runs.
     [[nodiscard]] bool mixes_steps() const {
         const Layout& layout = model_.layout();
-        bool same = std::same_as<typename A::Relaxation, NoRelaxation>;
+        bool same = std::same_as<typename A::Relaxation, NoRelaxation> &&
+                    detail::ignores_use<BlockOf<A, B>>;
         for (Index slot = 0; slot < layout.layers_per_step; ++slot) {
             for (Index step = 1; step < layout.num_steps; ++step) {
                 const auto physical = [&](Index s) {

@@ -8,8 +8,9 @@
 #include <mor/testing/conformance.hpp>
 #include <mor/testing/tolerance.hpp>
 
-#include <cstdint>
+#include <cstddef>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>

@@ -273,7 +273,7 @@ template <class R, Backend B>
 
 /// Puts a whole architecture into a small model of `num_layers` layers: a block, a relaxation, an
 /// injection or a merge of one's own. Names of parameters, exact repetition, decoding, and the
-/// gradient of every parameter. B computes in double.
+/// gradient of every parameter in the model's optimiser group. B computes in double.
 template <class A, Backend B>
     requires Architecture<A, B> && std::same_as<typename B::Element, double>
 [[nodiscard]] Violations check_architecture(B& backend, Index num_layers,

@@ -7,7 +7,8 @@
 #include <mor/serve/engine.hpp>
 #include <mor/testing/conformance.hpp>
 
-#include <cstdint>
+#include <algorithm>
+#include <cstddef>
 #include <utility>
 #include <vector>
 

@@ -43,7 +43,7 @@ TEST_CASE("20,000 requests leave nothing behind, and none waits for ever") {
     const auto integer = [&](Index first, Index last) {
         return mor::testing::uniform_integers(random, 1, first, last).front();
     };
-    std::vector<Index> finished(6, 0);
+    std::vector<Index> finished(static_cast<std::size_t>(Finish::failed) + 1, 0);
     Index steps = 0;
     Index longest_wait = 0;
     const auto settle = [&] {

@@ -35,7 +35,7 @@ public:
     static constexpr std::string_view name = "cpu";
 
     struct Options {
-        Index threads = 0;  // 0: one per hardware thread
+        Index threads = 0;  // 0: one for each hardware thread
     };
 
     Cpu() : Cpu{Options{}} {}
@@ -44,7 +44,7 @@ public:
     explicit Cpu(const Options& options) : threads_{options.threads} {
         constexpr Index most = 4'096;
         check<ConfigError>(threads_ >= 0 && threads_ <= most, "mor::Cpu: threads is ", threads_,
-                           ", expected 0 (one a core) to ", Index{most});
+                           ", expected 0 (one for each hardware thread) to ", Index{most});
         if (threads_ == 0) {
             threads_ = std::max<Index>(1, static_cast<Index>(std::thread::hardware_concurrency()));
         }
@@ -83,11 +83,19 @@ public:
             }
         };
         std::atomic<Index> unfinished{pieces - 1};
-        for (Index piece = 1; piece < pieces; ++piece) {
-            pool_->Schedule([&run_piece, &unfinished, piece] {
+        Index piece = 1;
+        try {
+            for (; piece < pieces; ++piece) {
+                pool_->Schedule([&run_piece, &unfinished, piece] {
+                    run_piece(piece);
+                    unfinished.fetch_sub(1, std::memory_order_release);
+                });
+            }
+        } catch (...) {  // no memory for another task: this thread takes the rest
+            for (; piece < pieces; ++piece) {
                 run_piece(piece);
                 unfinished.fetch_sub(1, std::memory_order_release);
-            });
+            }
         }
         run_piece(0);
         // Pieces are alike, so what is left to wait is shorter than falling asleep and waking up.

@@ -3,7 +3,8 @@
 // Matrix products over panels. A panel holds a few packets of columns of the right factor, depth by
 // depth, so that a tile of rows and columns stays in registers and each value of the left factor
 // meets whole packets. An element of a product is one chain of fused multiply-adds in the order of
-// the depth, whatever tile, panel or thread it is in: see docs/design/0006-batch-invariance.md.
+// the depth, cut at fixed places, whatever tile, panel or thread it is in: see
+// docs/design/0006-batch-invariance.md.
 #pragma once
 
 #include <mor/backends/cpu/device.hpp>
