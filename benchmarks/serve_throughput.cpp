@@ -49,8 +49,7 @@ struct Run {
     Index tokens = 0;
     double occupancy = 0;  // mean rows over max_batch, of the shared block; of all calls without
     Index peak_bytes = 0;
-    double stored_bytes = 0;   // sum over calls
-    double cached_tokens = 0;  // the same
+    double bytes_per_token = 0;  // of keys and values, when its sequence ended
     Index preemptions = 0;
     std::vector<double> first;    // seconds to the first token
     std::vector<double> between;  // seconds between tokens
@@ -70,8 +69,6 @@ Run serve(const mor::Model<A, Cpu>& model, const Setting& setting, mor::EngineOp
         run.block_seconds += is_block ? call.seconds : 0;
         run.leave_seconds += call.part == mor::EnginePart::leave ? call.seconds : 0;
         run.peak_bytes = std::max(run.peak_bytes, call.cache_bytes);
-        run.stored_bytes += static_cast<double>(call.stored_bytes);
-        run.cached_tokens += static_cast<double>(call.cached_tokens);
         const bool is_stack = model.layout().num_steps == 0 && call.part == mor::EnginePart::enter;
         if (is_block || is_stack) {
             ++calls;
@@ -102,6 +99,8 @@ Run serve(const mor::Model<A, Cpu>& model, const Setting& setting, mor::EngineOp
     }
     run.flops = engine.flops();
     run.tokens = engine.counts().tokens;
+    run.bytes_per_token = static_cast<double>(engine.counts().ended_bytes) /
+                          static_cast<double>(engine.counts().ended_tokens);
     run.preemptions = engine.counts().preemptions;
     run.occupancy = static_cast<double>(rows) /
                     static_cast<double>(std::max<Index>(1, calls) * options.max_batch);
@@ -162,7 +161,7 @@ struct Line {
                 {"occupancy", run.occupancy},
                 {"occupancy_steady", steady},
                 {"peak_cache_bytes", run.peak_bytes},
-                {"stored_bytes_per_token", run.stored_bytes / run.cached_tokens},
+                {"stored_bytes_per_token", run.bytes_per_token},
                 {"layer_bytes_per_token", token_bytes(sizes, 1)},
                 {"block_layers", sizes.num_layers - 2},
                 {"preemptions", run.preemptions},

@@ -440,16 +440,15 @@ private:
             if (part == EnginePart::shared_block) {
                 report.steps = steps_;
             }
-            queues_.for_each_running([&](const Queue& queue) {
-                for (const auto& sequence : queue) {
-                    report.cached_tokens += sequence->processed + std::ssize(sequence->rows);
-                }
-            });
             reports_.push_back(report);
         }
     }
 
     void end(Queue& queue, Queue::iterator at, Finish how, const std::exception_ptr& why = {}) {
+        if ((*at)->rows.empty()) {
+            counts_.ended_tokens += (*at)->processed;
+            counts_.ended_bytes += cache_.num_entries((*at)->tables) * cache_.entry_bytes();
+        }
         memory_.give_back(**at);
         Queue ended;
         ended.splice(ended.begin(), queue, at);

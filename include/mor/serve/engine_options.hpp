@@ -28,7 +28,6 @@ struct EngineCall {
     double seconds = 0;                 // of the model alone
     Index cache_bytes = 0;              // of blocks in use
     Index stored_bytes = 0;             // of keys and values; shared ones count for each sequence
-    Index cached_tokens = 0;            // of running sequences, whose keys are stored
 };
 
 struct EngineOptions {
@@ -49,6 +48,8 @@ struct EngineCounts {
     Index tokens = 0;         // produced
     Index preemptions = 0;    // sequences that gave up their memory and began again
     Index reused_tokens = 0;  // tokens whose keys came from an earlier request
+    Index ended_tokens = 0;   // read by sequences that ended: what these held keys and values of,
+    Index ended_bytes = 0;    // and how much that was
     Index cache_bytes = 0;    // in use now
     Index running = 0;        // sequences, now
     Index waiting = 0;

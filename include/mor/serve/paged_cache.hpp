@@ -11,6 +11,8 @@
 #include <mor/serve/block_pool.hpp>
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -94,6 +96,11 @@ public:
 
     /// Entries of keys and values in all tables; blocks that tables share count for each.
     [[nodiscard]] Index num_entries() const { return num_entries_; }
+    [[nodiscard]] static Index num_entries(const SequenceTables& tables) {
+        return std::transform_reduce(
+            tables.begin(), tables.end(), Index{0}, std::plus<>{},
+            [](const BlockTable& table) { return std::ssize(table.positions); });
+    }
     [[nodiscard]] Index entry_bytes() const {
         return BlockPool<B>::block_bytes(1, pool_.key_width());
     }

@@ -465,3 +465,18 @@ TEST_CASE("counts and cancellations come from other threads while one serves") {
     server.join();
     CHECK(engine.counts().preemptions > 0);
 }
+
+TEST_CASE("a token's keys are stored for the steps that it took, and no others") {
+    Served s;
+    mor::Engine engine{s.model, {.max_prefixes = 0}};
+    auto handle = engine.submit(s.prompt, {.max_new_tokens = 30, .sampling = {.temperature = 0}});
+    engine.run();
+    const auto generated =
+        mor::generate(s.model, s.prompt, {.max_new_tokens = 30, .sampling = {.temperature = 0}});
+    Index layers = 0;  // 2 of their own, and one for each step
+    for (std::size_t i = 0; i + 1 < generated.tokens.size(); ++i) {
+        layers += 2 + generated.tokens[i].depth;
+    }
+    CHECK(engine.counts().ended_tokens == 5 + 29);
+    CHECK(engine.counts().ended_bytes == layers * 2 * 16 * Index{sizeof(float)});
+}
