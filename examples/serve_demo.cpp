@@ -53,16 +53,12 @@ public:
     [[nodiscard]] std::string line(Index running, Index tokens) const {
         const std::lock_guard lock{mutex_};
         const std::chrono::duration<double> seconds = Clock::now() - start_;
-        std::string text =
-            std::to_string(running) + " running, " + std::to_string(tokens) + " tokens, " +
-            std::to_string(static_cast<Index>(static_cast<double>(tokens) / seconds.count())) +
-            " tokens/s, cache " + std::to_string(cache_bytes_ >> 10) + " of " +
-            std::to_string(cache_bytes >> 10) + " KiB";
-        for (std::size_t step = 0; step < rows_.size(); ++step) {
-            const double share = rows_[step] / static_cast<double>(max_batch);
-            text += step == 0 ? ", rows at step " : "  ";
-            text +=
-                std::to_string(step + 1) + ": " + std::to_string(std::lround(100 * share)) + " %";
+        const double rate = static_cast<double>(tokens) / seconds.count();
+        std::string text = std::to_string(running) + " running, " + std::to_string(tokens) +
+                           " tokens, " + std::to_string(std::lround(rate)) + "/s, cache " +
+                           std::to_string(100 * cache_bytes_ / cache_bytes) + " %, rows by step";
+        for (const double rows : rows_) {
+            text += " " + std::to_string(std::lround(100 * rows / max_batch)) + " %";
         }
         return text;
     }

@@ -226,7 +226,6 @@ def draw_latency(report, path):
         axes[0].plot(load, [p["first_token_median"] for p in curve["points"]], marker="o", ms=3, label=name)
         axes[1].plot(load, [1000 * p["between_tokens_median"] for p in curve["points"]], marker="o", ms=3)
     axes[0].set_ylabel("seconds to the first token (median)")
-    axes[0].set_yscale("log")
     axes[1].set_ylabel("milliseconds between tokens (median)")
     for axis in axes:
         axis.set_xlabel("load, 1 = all that vanilla can serve")
