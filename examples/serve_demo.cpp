@@ -58,7 +58,9 @@ public:
                            " tokens, " + std::to_string(std::lround(rate)) + "/s, cache " +
                            std::to_string(100 * cache_bytes_ / cache_bytes) + " %, rows by step";
         for (const double rows : rows_) {
-            text += " " + std::to_string(std::lround(100 * rows / max_batch)) + " %";
+            text += ' ';
+            text += std::to_string(std::lround(100 * rows / max_batch));
+            text += " %";
         }
         return text;
     }
