@@ -42,8 +42,9 @@ second with vanilla's, unshared layers, head, cache and scheduling included.
 
 {bounds}
 
-Above 100 % is possible: a depth-wise engine with 63 sequences keeps its calls fuller than vanilla's 32 do while requests run
-out, and on shared cores single lines vary by 10 % and more between repetitions (the JSON has the fastest and the slowest).
+Read "batch 32" with care: calls have 32 rows at most in every line, but depth-wise batching has 63 sequences under way and
+vanilla 32, with more cache in all (first table) and fuller calls while requests run out. That, and noise, is why lines pass
+100 %: they do not show a gain beyond the operations saved. On shared cores single lines vary by 10 % and more between repetitions (the JSON has the fastest and the slowest).
 "Equal memory" gives MoR as many sequences as fit where 32 of vanilla do, with calls of half as many rows, so that one of
 the two calls is always full. On these cores that changes little: products are limited by arithmetic from about 16 rows on,
 so a larger batch brings no gain beyond full calls, and the bound stays the ratio of operations. The paper's 2.06x at the
