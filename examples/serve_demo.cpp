@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Serves prompts, one a line, from a file or the standard input with a saved byte model: all at
-// once, by continuous depth-wise batching. Answers appear once all prompts are read. On a terminal
-// the answers grow side by side, each byte in the colour of its recursion depth, above a status
-// line; elsewhere each is printed when complete.
+// once, by continuous depth-wise batching; a prompt that comes later joins. On a terminal the
+// answers grow side by side, each byte in the colour of its recursion depth, above a status line;
+// elsewhere each is printed when complete.
 #include "depth_colours.hpp"
 #include <mor/checkpoint.hpp>
 #include <mor/mor.hpp>
@@ -11,10 +11,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstdint>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
+#include <iterator>
 #include <mutex>
 #include <string>
 #include <sys/ioctl.h>
@@ -145,13 +145,42 @@ void print(Answer& answer) {
     answer.is_printed = true;
 }
 
+/// Answers to prompts as they come, from the thread that reads those.
+class Arrivals {
+public:
+    void add(Answer answer) {
+        const std::lock_guard lock{mutex_};
+        arrived_.push_back(std::move(answer));
+    }
+    void end() {
+        const std::lock_guard lock{mutex_};
+        is_over_ = true;
+    }
+    /// Appends what has arrived. Returns whether more may come.
+    bool take(std::vector<Answer>& answers) {
+        const std::lock_guard lock{mutex_};
+        std::move(arrived_.begin(), arrived_.end(), std::back_inserter(answers));
+        arrived_.clear();
+        return !is_over_;
+    }
+
+private:
+    std::mutex mutex_;
+    std::vector<Answer> arrived_;
+    bool is_over_ = false;
+};
+
 /// Prints answers as they finish, until all have.
-void watch(std::vector<Answer>& answers, const Status& status) {
+void watch(Arrivals& arrivals, const Status& status) {
     Screen screen;
-    Index running = std::ssize(answers);
+    std::vector<Answer> answers;
+    Index running = 0;
     Index tokens = 0;
-    while (running > 0) {
+    for (bool more = true; more || running > 0;) {
         std::this_thread::sleep_for(std::chrono::milliseconds{50});
+        const Index before = std::ssize(answers);
+        more = arrivals.take(answers);
+        running += std::ssize(answers) - before;
         screen.clear();
         tokens = 0;
         for (Answer& answer : answers) {
@@ -163,7 +192,7 @@ void watch(std::vector<Answer>& answers, const Status& status) {
             }
             tokens += std::ssize(answer.tokens);
         }
-        if (examples::is_terminal()) {
+        if (examples::is_terminal() && running > 0) {
             screen.draw(answers, status.line(running, tokens));
         }
     }
@@ -182,17 +211,17 @@ void serve(const mor::Model<A, Backend>& model, std::istream& prompts) {
                         .cache_bytes = cache_bytes,
                         .on_call = [&](const mor::EngineCall& call) { status.add(call); }}};
     const std::jthread server{[&](const std::stop_token& stop) { engine.serve(stop); }};
-    std::vector<Answer> answers;
-    for (std::string prompt; std::getline(prompts, prompt);) {
-        const mor::RequestOptions request{
-            .max_new_tokens = 200,
-            .sampling = {.temperature = 0.8,
-                         .top_p = 0.95,
-                         .seed = static_cast<std::uint64_t>(answers.size())}};
-        const auto handle = engine.submit(mor::io::to_tokens(prompt), request);
-        answers.push_back({std::move(prompt), handle});
-    }
-    watch(answers, status);
+    Arrivals arrivals;
+    const std::jthread reader{[&] {
+        mor::RequestOptions request{.max_new_tokens = 200,
+                                    .sampling = {.temperature = 0.8, .top_p = 0.95}};
+        for (std::string prompt; std::getline(prompts, prompt); ++request.sampling.seed) {
+            const auto handle = engine.submit(mor::io::to_tokens(prompt), request);
+            arrivals.add({std::move(prompt), handle});
+        }
+        arrivals.end();
+    }};
+    watch(arrivals, status);
 }
 
 }  // namespace

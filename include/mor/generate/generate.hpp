@@ -22,6 +22,7 @@ struct GeneratedToken {
 struct GenerateOptions {
     Index max_new_tokens = 128;
     SamplingOptions sampling = {};
+    DepthControl depth = {};
     // Called with every token, the prompt's first; return false to stop.
     std::function<bool(const GeneratedToken&)> on_token = {};
 };
@@ -32,7 +33,7 @@ struct Generated {
 };
 
 /// Continues a prompt of at least one token until max_new_tokens, the model's max_positions, or
-/// the callback says stop. Throws ConfigError if the prompt is empty or an option is out of range,
+/// the callback says stop. Throws ConfigError if the prompt is empty or an option is impossible,
 /// and ShapeError if the prompt does not fit the model.
 template <class A, Backend B>
 [[nodiscard]] Generated generate(const Model<A, B>& model, Context<B>& context,
@@ -49,7 +50,8 @@ template <class A, Backend B>
     // One round reads tokens and draws the next; the last new token is read too, for its depth.
     for (Index drawn = 0;; ++drawn) {
         const std::vector<Index> lengths{std::ssize(input)};
-        model.extend(context, {input, lengths}, cache, trace, {.logits = Logits::last_rows});
+        model.extend(context, {input, lengths}, cache, trace,
+                     {.logits = Logits::last_rows, .depth = options.depth});
         const std::vector<Index> depths = token_depths(trace);
         for (std::size_t i = 0; i < input.size(); ++i) {
             result.tokens.push_back({input[i], depths[i], drawn == 0});

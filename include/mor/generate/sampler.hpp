@@ -243,6 +243,17 @@ private:
 
 }  // namespace detail
 
+/// Of a token under the softmax of logits [vocabulary].
+template <std::floating_point T>
+[[nodiscard]] double log_probability(std::span<const T> logits, TokenId token) {
+    const auto largest = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
+    double sum = 0;
+    for (const T logit : logits) {
+        sum += std::exp(static_cast<double>(logit) - largest);
+    }
+    return static_cast<double>(logits[static_cast<std::size_t>(token)]) - largest - std::log(sum);
+}
+
 class Sampler {
 public:
     /// Throws ConfigError if an option is out of range.
@@ -258,7 +269,9 @@ public:
         expect(options.min_p >= 0 && options.min_p <= 1, "min_p", options.min_p,
                "a number in [0, 1]");
         const double by = options.repetition_penalty;
-        expect(by > 0 && std::isfinite(by), "repetition_penalty", by, "a positive number");
+        using Float = std::numeric_limits<float>;
+        expect(by >= Float::min() && by <= Float::max(), "repetition_penalty", by,
+               "a positive number in the range of float");
     }
 
     /// The same, with the penalty for tokens of `earlier`, each once (Keskar et al. 2019, "CTRL",

@@ -34,6 +34,9 @@ public:
     [[nodiscard]] Index block_size() const { return block_size_; }
     [[nodiscard]] Index num_blocks() const { return std::ssize(references_); }
     [[nodiscard]] Index num_free() const { return std::ssize(free_); }
+    [[nodiscard]] Index num_references(Index block) const {
+        return references_[static_cast<std::size_t>(block)];
+    }
     [[nodiscard]] Index bytes_in_use() const {
         return (num_blocks() - num_free()) * block_bytes(block_size_, key_width());
     }

@@ -3,6 +3,7 @@
 // Engine: serves many requests with one model, continuously batched, from paged key-value storage.
 #pragma once
 
+#include <mor/serve/batch.hpp>
 #include <mor/serve/engine_options.hpp>
 #include <mor/serve/inbox.hpp>
 #include <mor/serve/request.hpp>
@@ -13,7 +14,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -46,14 +46,13 @@ public:
         : model_{model},
           options_{detail::checked(options)},
           context_{model.backend()},
-          cache_{key_uses(model), model.config().num_kv_heads * model.config().head_dim,
+          cache_{model.key_uses(), model.config().num_kv_heads * model.config().head_dim,
                  options_.cache_bytes, options_.block_size},
           memory_{cache_, options_.max_prefixes, num_places()},
           rows_{model, context_, cache_, num_places()} {
-        check<ConfigError>(cache_.most_blocks(1) <= cache_.pool().num_blocks(),
+        check<ConfigError>(cache_.most_bytes(1) <= options_.cache_bytes,
                            "mor::Engine: cache_bytes is ", options_.cache_bytes,
-                           ", too little for one block in each layer, ",
-                           cache_.most_blocks(1) * block_bytes());
+                           ", too little for one block in each layer, ", cache_.most_bytes(1));
     }
 
     Engine(const Engine&) = delete;
@@ -91,7 +90,7 @@ public:
         if (heard_cancellation) {
             end_cancelled();
         }
-        EngineLoad load = load_now();
+        EngineLoad load = detail::load_of(queues_, options_);
         admit(load);
         reports_.clear();
         if (load.running > 0) {
@@ -145,45 +144,18 @@ public:
     }
 
 private:
-    static std::vector<detail::KeyUse> key_uses(const Model<A, B>& model) {
-        std::vector<detail::KeyUse> uses;
-        for (Index layer = 0; layer < model.layout().num_unrolled(); ++layer) {
-            uses.push_back(detail::KeyUse::of(model.cache_policy(), model.layout(), layer));
-        }
-        return uses;
-    }
-    [[nodiscard]] Index block_bytes() const {
-        return BlockPool<B>::block_bytes(options_.block_size,
-                                         model_.config().num_kv_heads * model_.config().head_dim);
-    }
-
     /// Rows rest in these between calls: at most max_batch of a call, and those that wait.
     [[nodiscard]] Index num_places() const {
-        return options_.max_sequences + 2 * options_.max_batch;
+        return std::min(options_.max_sequences, cache_.pool().num_blocks()) +
+               2 * options_.max_batch;
     }
 
     void validate(const Sequence& sequence) const {
-        const ModelConfig& config = model_.config();
-        const RequestOptions& options = sequence.options;
-        check<ConfigError>(!sequence.tokens.empty(), "mor::Engine: the prompt is empty");
-        check<ShapeError>(sequence.prompt_length <= config.max_positions,
-                          "mor::Engine: the prompt has ", sequence.prompt_length,
-                          " tokens, but max_positions is ", config.max_positions);
-        for (const TokenId token : sequence.tokens) {
-            check<ShapeError>(token >= 0 && token < config.vocab_size, "mor::Engine: token ", token,
-                              " is outside the vocabulary of ", config.vocab_size);
-        }
-        check<ConfigError>(options.max_new_tokens >= 1, "mor::Engine: max_new_tokens is ",
-                           options.max_new_tokens, ", expected at least 1");
-        check<ConfigError>(options.max_depth >= 1, "mor::Engine: max_depth is ", options.max_depth,
-                           ", expected at least 1");
-        // The last token is never read.
-        const Index longest =
-            sequence.prompt_length +
-            std::min(options.max_new_tokens - 1, config.max_positions - sequence.prompt_length);
-        check<ConfigError>(cache_.most_blocks(longest) <= cache_.pool().num_blocks(),
+        detail::check_request(sequence, model_.config());
+        const Index longest = sequence.most_processed(model_.config().max_positions);
+        check<ConfigError>(cache_.most_bytes(longest) <= options_.cache_bytes,
                            "mor::Engine: a sequence of ", longest, " tokens can need ",
-                           cache_.most_blocks(longest) * block_bytes(),
+                           cache_.most_bytes(longest),
                            " bytes of keys and values, but cache_bytes is ", options_.cache_bytes);
     }
 
@@ -205,31 +177,18 @@ private:
             if (!memory_.has_room(sequence, queues_)) {
                 return;
             }
-            counts_.reused_tokens += memory_.begin(context_, sequence);
+            try {
+                counts_.reused_tokens += memory_.begin(context_, sequence);
+            } catch (...) {
+                end(queues_.waiting, queues_.waiting.begin(), Finish::failed,
+                    std::current_exception());
+                continue;
+            }
             queues_.entering.splice(queues_.entering.end(), queues_.waiting,
                                     queues_.waiting.begin());
             ++load.running;
-            load.entering += next_rows(sequence);
+            load.entering += detail::next_rows(sequence, options_);
         }
-    }
-
-    [[nodiscard]] EngineLoad load_now() const {
-        EngineLoad load{.running = queues_.num_running(), .max_batch = options_.max_batch};
-        for (const auto& sequence : queues_.entering) {
-            load.entering += next_rows(*sequence);
-            load.started += sequence->has_begun ? 1 : 0;
-        }
-        for (const auto& sequence : queues_.stepping) {
-            load.stepping += sequence->rows_going_on();
-        }
-        for (const auto& sequence : queues_.leaving) {
-            load.leaving += std::ssize(sequence->rows);
-        }
-        load.started += std::ssize(queues_.stepping) + std::ssize(queues_.leaving);
-        return load;
-    }
-    [[nodiscard]] Index next_rows(const Sequence& sequence) const {
-        return std::min(options_.prefill_chunk, sequence.num_unprocessed());
     }
 
     // --- calls -----------------------------------------------------------------------------------
@@ -253,29 +212,11 @@ private:
     void run_shared_block() {
         const bool mixes = Scheduling::mixes_depths && rows_.mixes_steps();
         const Index depth = Scheduling::mixes_depths ? queues_.stepping.front()->depth()
-                                                     : lowest_depth(queues_.stepping);
+                                                     : detail::lowest_depth(queues_.stepping);
         batch_.clear();
-        steps_.clear();
-        const auto is_full = [&] { return std::ssize(batch_) == options_.max_batch; };
-        bool is_cut = false;  // the last one taken has rows that did not fit
-        for (auto at = queues_.stepping.begin(); at != queues_.stepping.end() && !is_full();) {
-            const auto next = std::next(at);
-            const std::size_t before = batch_.size();
-            for (ServedRow& row : (*at)->rows) {
-                if (row.goes_on && (mixes || row.depth == depth)) {
-                    if (is_full()) {
-                        is_cut = true;
-                        break;
-                    }
-                    batch_.push_back(&row);
-                    steps_.push_back(row.depth);
-                }
-            }
-            if (batch_.size() > before) {
-                queues_.taken.splice(queues_.taken.end(), queues_.stepping, at);
-            }
-            at = next;
-        }
+        const bool is_cut =
+            detail::take_stepping(queues_, mixes, depth, options_.max_batch, batch_);
+        steps_ = detail::collect<Index>(batch_, [](const ServedRow& row) { return row.depth; });
         call(EnginePart::shared_block, [&] { rows_.step(batch_); });
         if (is_cut) {
             queues_.stepping.splice(queues_.stepping.begin(), queues_.taken,
@@ -283,23 +224,14 @@ private:
         }
         queues_.sort_taken();
     }
-    static Index lowest_depth(const Queue& queue) {
-        Index lowest = queue.front()->depth();
-        for (const auto& sequence : queue) {
-            for (const ServedRow& row : sequence->rows) {
-                lowest = row.goes_on ? std::min(lowest, row.depth) : lowest;
-            }
-        }
-        return lowest;
-    }
 
     bool enter() {
         batch_.clear();
         while (!queues_.entering.empty()) {
             Sequence& sequence = *queues_.entering.front();
             const Index count =
-                std::min({next_rows(sequence), options_.max_batch - std::ssize(batch_),
-                          memory_.num_free_places()});
+                std::min({detail::next_rows(sequence, options_),
+                          options_.max_batch - std::ssize(batch_), memory_.num_free_places()});
             if (count == 0) {
                 break;
             }
@@ -382,6 +314,9 @@ private:
             end(queue, queue.begin(), how);
             return true;
         };
+        if (sequence.state->is_cancelled) {  // by a callback of this step
+            return ends(Finish::cancelled);
+        }
         if (sequence.processed == sequence.prompt_length) {
             memory_.keep(sequence);
         }
@@ -414,15 +349,6 @@ private:
         }
         return false;
     }
-    static double log_probability(std::span<const typename B::Element> logits, TokenId token) {
-        const auto largest = static_cast<double>(*std::max_element(logits.begin(), logits.end()));
-        double sum = 0;
-        for (const auto logit : logits) {
-            sum += std::exp(static_cast<double>(logit) - largest);
-        }
-        return static_cast<double>(logits[static_cast<std::size_t>(token)]) - largest -
-               std::log(sum);
-    }
 
     /// Runs a part of the model for batch_, the rows of the sequences taken.
     template <class Function>
@@ -435,8 +361,7 @@ private:
                               .rows = std::ssize(batch_),
                               .drawn = drawn,
                               .seconds = seconds.count(),
-                              .cache_bytes = cache_bytes_in_use(),
-                              .stored_bytes = cache_.num_entries() * cache_.entry_bytes()};
+                              .cache_bytes = cache_bytes_in_use()};
             if (part == EnginePart::shared_block) {
                 report.steps = steps_;
             }
@@ -447,7 +372,7 @@ private:
     void end(Queue& queue, Queue::iterator at, Finish how, const std::exception_ptr& why = {}) {
         if ((*at)->rows.empty()) {
             counts_.ended_tokens += (*at)->processed;
-            counts_.ended_bytes += cache_.num_entries((*at)->tables) * cache_.entry_bytes();
+            counts_.ended_bytes += cache_.entry_bytes((*at)->tables);
         }
         memory_.give_back(**at);
         Queue ended;
@@ -456,10 +381,14 @@ private:
     }
     static void tell(detail::RequestState& state, const RequestOptions& options, Finish how,
                      const std::exception_ptr& why) noexcept {
-        state.end(how, why);
+        // Before the handle knows: who waits for that may then destroy what the callback uses.
         if (options.on_finish) {
-            options.on_finish(how, why);
+            try {
+                options.on_finish(how, why);
+            } catch (...) {  // NOLINT(bugprone-empty-catch): there is nobody left to tell
+            }
         }
+        state.end(how, why);
     }
 
     void publish_counts() {

@@ -27,11 +27,10 @@ struct EngineCall {
     std::span<const Index> steps = {};  // [rows] of the shared block; valid during the callback
     double seconds = 0;                 // of the model alone
     Index cache_bytes = 0;              // of blocks in use
-    Index stored_bytes = 0;             // of keys and values; shared ones count for each sequence
 };
 
 struct EngineOptions {
-    Index max_batch = 32;          // rows of one call
+    Index max_batch = 32;          // rows of one call, at most 16,384
     Index max_sequences = 0;       // admitted at once; 0: 2 * max_batch
     Index prefill_chunk = 0;       // rows of one sequence in a call; 0: a quarter of max_batch
     Index cache_bytes = 1L << 28;  // of keys and values, allocated at once
@@ -59,8 +58,10 @@ namespace detail {
 
 /// The options with their defaults filled in. Throws ConfigError if one is out of range.
 [[nodiscard]] inline EngineOptions checked(EngineOptions options) {
-    check<ConfigError>(options.max_batch >= 1, "mor::Engine: max_batch is ", options.max_batch,
-                       ", expected at least 1");
+    constexpr Index most_rows = 1 << 14;
+    check<ConfigError>(options.max_batch >= 1 && options.max_batch <= most_rows,
+                       "mor::Engine: max_batch is ", options.max_batch, ", expected 1 to ",
+                       most_rows);
     check<ConfigError>(options.prefill_chunk >= 0, "mor::Engine: prefill_chunk is ",
                        options.prefill_chunk, ", expected 0 or more");
     check<ConfigError>(options.max_sequences >= 0, "mor::Engine: max_sequences is ",

@@ -47,6 +47,10 @@ public:
     [[nodiscard]] Index most_blocks(Index tokens) const {
         return num_tables() * blocks_for(tokens);
     }
+    [[nodiscard]] Index most_bytes(Index tokens) const {
+        return most_blocks(tokens) *
+               BlockPool<B>::block_bytes(pool_.block_size(), pool_.key_width());
+    }
 
     /// Blocks that `tables` lack for `tokens` more tokens, whatever their depths.
     [[nodiscard]] Index missing_blocks(const SequenceTables& tables, Index tokens) const {
@@ -78,7 +82,6 @@ public:
 
     void clear(SequenceTables& tables) {
         for (BlockTable& table : tables) {
-            num_entries_ -= std::ssize(table.positions);
             table.positions.clear();
         }
         trim(tables);
@@ -87,29 +90,24 @@ public:
     /// A copy of tables that will not grow: it shares their blocks.
     void share(const SequenceTables& copy) {
         for (const BlockTable& table : copy) {
-            num_entries_ += std::ssize(table.positions);
             for (const Index block : table.blocks) {
                 pool_.share(block);
             }
         }
     }
 
-    /// Entries of keys and values in all tables; blocks that tables share count for each.
-    [[nodiscard]] Index num_entries() const { return num_entries_; }
-    [[nodiscard]] static Index num_entries(const SequenceTables& tables) {
-        return std::transform_reduce(
+    /// Bytes of the entries of tables, whoever else shares their blocks.
+    [[nodiscard]] Index entry_bytes(const SequenceTables& tables) const {
+        const Index entries = std::transform_reduce(
             tables.begin(), tables.end(), Index{0}, std::plus<>{},
             [](const BlockTable& table) { return std::ssize(table.positions); });
-    }
-    [[nodiscard]] Index entry_bytes() const {
-        return BlockPool<B>::block_bytes(1, pool_.key_width());
+        return BlockPool<B>::block_bytes(entries, pool_.key_width());
     }
 
     /// A place for the entry at `position`, which comes after all others. Its block is reserved.
     [[nodiscard]] Index append(BlockTable& table, Index position) {
         const Index entry = std::ssize(table.positions);
         table.positions.push_back(position);
-        ++num_entries_;
         return place(table, entry);
     }
 
@@ -140,7 +138,6 @@ public:
             const Index entries = entries_before(source, tokens);
             const Index whole = entries / pool_.block_size();
             table.positions.assign(source.positions.begin(), source.positions.begin() + entries);
-            num_entries_ += entries;
             table.blocks.assign(source.blocks.begin(), source.blocks.begin() + whole);
             for (const Index block : table.blocks) {
                 pool_.share(block);
@@ -155,6 +152,15 @@ public:
         }
         copy_entries(context, from, to);
         return true;
+    }
+
+    /// Blocks that share_prefix would share rather than allocate.
+    [[nodiscard]] Index num_shareable(const SequenceTables& donor, Index tokens) const {
+        Index blocks = 0;
+        for_each_table(donor, [&](const BlockTable& table, Index /*entries*/) {
+            blocks += entries_before(table, tokens) / pool_.block_size();
+        });
+        return blocks;
     }
 
     /// Copies entries between places of the pool.
@@ -197,7 +203,6 @@ private:
 
     std::vector<detail::KeyUse> uses_;
     BlockPool<B> pool_;
-    Index num_entries_ = 0;
 };
 
 }  // namespace mor

@@ -6,8 +6,10 @@
 #include <mor/serve/paged_cache.hpp>
 
 #include <algorithm>
+#include <cstddef>
 #include <iterator>
 #include <list>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -40,7 +42,7 @@ public:
         prefixes_.push_front({{tokens.begin(), tokens.end()}, max_depth, tables});
         cache_.share(prefixes_.front().tables);
         if (std::ssize(prefixes_) > most_) {
-            drop_oldest();
+            drop(std::prev(prefixes_.end()));
         }
     }
 
@@ -48,6 +50,64 @@ public:
     /// but never all of it: the last token's logits are needed. Returns how many tokens that was.
     Index reuse(Context<B>& context, std::span<const TokenId> tokens, Index max_depth,
                 SequenceTables& tables) {
+        const Index usable = find(tokens, max_depth);
+        return usable > 0 && cache_.share_prefix(context, prefixes_.front().tables, usable, tables)
+                   ? usable
+                   : 0;
+    }
+
+    /// Blocks that a sequence of `tokens` would share; what it shares them with becomes the first
+    /// prefix.
+    [[nodiscard]] Index num_reusable(std::span<const TokenId> tokens, Index max_depth) {
+        const Index usable = find(tokens, max_depth);
+        return usable > 0 ? cache_.num_shareable(prefixes_.front().tables, usable) : 0;
+    }
+
+    /// Blocks that would be free without all prefixes but the first `spared`: sequences may hold
+    /// the others, too.
+    [[nodiscard]] Index num_droppable(std::ptrdiff_t spared = 0) const {
+        std::map<Index, Index> references;
+        const auto hold = [&](const BlockTable& table) {
+            for (const Index block : table.blocks) {
+                ++references[block];
+            }
+        };
+        const auto count = std::min(spared, std::ssize(prefixes_));
+        for (auto at = std::next(prefixes_.begin(), count); at != prefixes_.end(); ++at) {
+            std::for_each(at->tables.begin(), at->tables.end(), hold);
+        }
+        return std::count_if(references.begin(), references.end(), [this](const auto& held) {
+            return cache_.pool().num_references(held.first) == held.second;
+        });
+    }
+
+    /// Drops the oldest until the pool has so many free blocks. Returns false, and drops none, if
+    /// that would not be enough.
+    bool make_room(Index blocks) {
+        if (blocks > cache_.pool().num_free() + num_droppable()) {
+            return false;
+        }
+        while (blocks > cache_.pool().num_free()) {
+            drop(std::prev(prefixes_.end()));
+        }
+        return true;
+    }
+    void clear() {
+        while (!prefixes_.empty()) {
+            drop(prefixes_.begin());
+        }
+    }
+
+private:
+    struct Prefix {
+        std::vector<TokenId> tokens;
+        Index max_depth;
+        SequenceTables tables;
+    };
+
+    /// Makes the longest known beginning the first prefix. Returns how many of its tokens are of
+    /// use: no less than a block, and not the last of `tokens`.
+    Index find(std::span<const TokenId> tokens, Index max_depth) {
         auto best = prefixes_.end();
         Index longest = 0;
         for (auto at = prefixes_.begin(); at != prefixes_.end(); ++at) {
@@ -58,33 +118,12 @@ public:
             }
         }
         const Index usable = std::min(longest, std::ssize(tokens) - 1);
-        if (usable < cache_.pool().block_size() ||
-            !cache_.share_prefix(context, best->tables, usable, tables)) {
+        if (usable < cache_.pool().block_size()) {
             return 0;
         }
         prefixes_.splice(prefixes_.begin(), prefixes_, best);
         return usable;
     }
-
-    /// Returns false if there was none.
-    bool drop_oldest() {
-        if (prefixes_.empty()) {
-            return false;
-        }
-        drop(std::prev(prefixes_.end()));
-        return true;
-    }
-    void clear() {
-        while (drop_oldest()) {
-        }
-    }
-
-private:
-    struct Prefix {
-        std::vector<TokenId> tokens;
-        Index max_depth;
-        SequenceTables tables;
-    };
 
     void drop(typename std::list<Prefix>::iterator at) {
         cache_.clear(at->tables);

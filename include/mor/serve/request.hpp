@@ -51,7 +51,8 @@ struct RequestOptions {
     // What it throws ends the request.
     std::function<void(const ServedToken&)> on_token = {};
     // Called once when the answer is complete, with the error if it failed: on the engine's thread,
-    // or on the submitter's if the request is refused. Must not throw.
+    // or on the submitter's if the request is refused. The handle learns it afterwards. What it
+    // throws is dropped.
     std::function<void(Finish, const std::exception_ptr&)> on_finish = {};
 };
 
@@ -122,7 +123,8 @@ public:
         return state_->finish;
     }
 
-    /// Ends the request before the engine's next call; tokens that were ready can still be read.
+    /// Ends the request before the engine's next step, or in the running one before a token is
+    /// drawn; tokens that were ready can still be read.
     void cancel() {
         if (!state_->is_cancelled.exchange(true)) {
             ++*state_->cancellations;

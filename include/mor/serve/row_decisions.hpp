@@ -75,21 +75,26 @@ private:
             }
             source = std::move(next);
             view = narrow(rows, view, source, x);
+            view.is_last_of = last_steps(candidates_of(rows, source), step + 1);
         }
         for (std::size_t i = 0; i < rows.size(); ++i) {
             rows[i]->max_depth = std::min(rows[i]->max_depth, depths[i]);
         }
     }
 
-    StepView<B> narrow(Batch rows, StepView<B> view, const std::vector<Index>& source,
-                       ConstMatrixView<B> x) {
+    static std::vector<ServedRow*> candidates_of(Batch rows, const std::vector<Index>& source) {
         std::vector<ServedRow*> candidates(source.size());
         std::transform(source.begin(), source.end(), candidates.begin(),
                        [&](Index i) { return rows[static_cast<std::size_t>(i)]; });
+        return candidates;
+    }
+
+    StepView<B> narrow(Batch rows, StepView<B> view, const std::vector<Index>& source,
+                       ConstMatrixView<B> x) {
         const IndexView<B> which = on_device(context_, source);
         const MatrixView<B> hidden = context_.matrix(std::ssize(source), x.columns());
         ops::gather_rows<B>(context_, x, which, hidden);
-        view.rows = rows_of(candidates);
+        view.rows = rows_of(candidates_of(rows, source));
         view.source = which;
         view.hidden = hidden;
         view.kept = context_.indices(std::ssize(source));
@@ -105,6 +110,7 @@ private:
                 .capacity = model_.schedule().capacity(step, model_.layout().num_steps, 0),
                 .decision = Decision::causal,
                 .is_last = step + 1 == model_.layout().num_steps,
+                .is_last_of = last_steps(rows, step),
                 .rows = rows_of(rows),
                 .entered = rows_of(rows),
                 .source = first_indices(context_, count),
@@ -112,6 +118,18 @@ private:
                 .previous = previous,
                 .kept = context_.indices(count),
                 .weight = context_.vector(count)};
+    }
+
+    /// 1 for the rows that may go no deeper than this step; empty without such limits.
+    ConstIndexView<B> last_steps(Batch rows, Index step) {
+        const bool any = std::any_of(rows.begin(), rows.end(), [](const ServedRow* row) {
+            return row->max_depth != DepthControl::unlimited;
+        });
+        return any ? on_device(context_, collect<Index>(rows,
+                                                        [&](const ServedRow& row) {
+                                                            return Index{step + 1 >= row.max_depth};
+                                                        }))
+                   : IndexView<B>{};
     }
 
     /// Each row stands for a sequence of its own.
@@ -122,13 +140,17 @@ private:
 
     template <class Record>
     Index select(const StepView<B>& view, Record& record) {
-        if constexpr (LearnedRouter<Router, B>) {
-            return model_.router().select(context_, model_.router_weights(), view, record);
-        } else if constexpr (!keeps_every_token<Router>) {
-            return model_.router().select(context_, view);
-        } else {
-            return view.num_candidates();
-        }
+        const Index count = [&] {
+            if constexpr (LearnedRouter<Router, B>) {
+                return model_.router().select(context_, model_.router_weights(), view, record);
+            } else {
+                return model_.router().select(context_, view);
+            }
+        }();
+        check<ShapeError>(count >= 0 && count <= view.num_candidates(), "mor: router ",
+                          Router::name, " kept ", count, " of ", view.num_candidates(),
+                          " rows in step ", view.step);
+        return count;
     }
 
     void accept(Batch rows, ConstIndexView<B> kept, ConstVectorView<B> weight, Index step) {

@@ -39,6 +39,10 @@ struct Sequence {
 
     [[nodiscard]] Index num_new() const { return std::ssize(tokens) - prompt_length; }
     [[nodiscard]] Index num_unprocessed() const { return std::ssize(tokens) - processed; }
+    /// When it ends, at most: the last token is never read.
+    [[nodiscard]] Index most_processed(Index max_positions) const {
+        return prompt_length + std::min(options.max_new_tokens - 1, max_positions - prompt_length);
+    }
     [[nodiscard]] Index rows_going_on() const {
         return std::count_if(rows.begin(), rows.end(),
                              [](const ServedRow& row) { return row.goes_on; });
@@ -51,6 +55,23 @@ struct Sequence {
             ->depth;
     }
 };
+
+/// Throws ConfigError or ShapeError if no model of this size can serve what is asked for.
+inline void check_request(const Sequence& sequence, const ModelConfig& config) {
+    const RequestOptions& options = sequence.options;
+    check<ConfigError>(!sequence.tokens.empty(), "mor::Engine: the prompt is empty");
+    check<ShapeError>(sequence.prompt_length <= config.max_positions,
+                      "mor::Engine: the prompt has ", sequence.prompt_length,
+                      " tokens, but max_positions is ", config.max_positions);
+    for (const TokenId token : sequence.tokens) {
+        check<ShapeError>(token >= 0 && token < config.vocab_size, "mor::Engine: token ", token,
+                          " is outside the vocabulary of ", config.vocab_size);
+    }
+    check<ConfigError>(options.max_new_tokens >= 1, "mor::Engine: max_new_tokens is ",
+                       options.max_new_tokens, ", expected at least 1");
+    check<ConfigError>(options.max_depth >= 1, "mor::Engine: max_depth is ", options.max_depth,
+                       ", expected at least 1");
+}
 
 using Queue = std::list<std::unique_ptr<Sequence>>;
 

@@ -26,7 +26,7 @@ public:
 
     /// Whether a waiting sequence has room beside the running ones: all blocks that its tokens, and
     /// the tokens that others have yet to process, may need, and a block a table for growth. Kept
-    /// prefixes make room. One that is alone always has.
+    /// prefixes will make room when it is needed. One that is alone always has.
     [[nodiscard]] bool has_room(const Sequence& candidate, Queues& queues) {
         if (queues.num_running() == 0) {
             return true;
@@ -39,12 +39,13 @@ public:
                     sequence->tables, sequence->num_unprocessed() + cache_.pool().block_size());
             }
         });
-        while (needed > cache_.pool().num_free()) {
-            if (!prefixes_.drop_oldest()) {
-                return false;
-            }
+        const Index free = cache_.pool().num_free();
+        if (needed <= free || needed <= free + prefixes_.num_droppable()) {
+            return true;
         }
-        return true;
+        // Or it shares blocks of a prefix that other sequences hold, too.
+        const Index shared = prefixes_.num_reusable(candidate.tokens, candidate.options.max_depth);
+        return shared > 0 && needed - shared <= free + prefixes_.num_droppable(1);
     }
 
     /// Gives an admitted sequence what is kept of a beginning like its own. Returns how many
@@ -61,8 +62,9 @@ public:
     /// from the youngest others, which begin again later. Returns false if only older ones, or ones
     /// in the running call, have memory.
     [[nodiscard]] bool reserve(Sequence& sequence, Index count, Queues& queues) {
-        while (cache_.missing_blocks(sequence.tables, count) > cache_.pool().num_free()) {
-            if (!prefixes_.drop_oldest() && !preempt_younger(sequence, queues)) {
+        const Index missing = cache_.missing_blocks(sequence.tables, count);
+        while (missing > cache_.pool().num_free() && !prefixes_.make_room(missing)) {
+            if (!preempt_younger(sequence, queues)) {
                 return false;
             }
         }

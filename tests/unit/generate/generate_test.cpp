@@ -124,6 +124,22 @@ TEST_CASE("no new tokens means the prompt, with its depths") {
     }
 }
 
+TEST_CASE("depth can be capped, forced, and moved by the threshold") {
+    Fixture<mor::MoRExpert<mor::MiddleCycle>> f;
+    const auto depths = [&](const mor::DepthControl& depth) {
+        std::set<Index> found;
+        for (const GeneratedToken& token : f.run({.max_new_tokens = 30, .depth = depth}).tokens) {
+            found.insert(token.depth);
+        }
+        return found;
+    };
+    CHECK(depths({}) == std::set<Index>{1, 2, 3});
+    CHECK(depths({.max_depth = 1}) == std::set<Index>{1});
+    CHECK(depths({.forced_depth = 2}) == std::set<Index>{2});
+    CHECK(depths({.threshold_offset = -100}) == std::set<Index>{3});
+    CHECK(throws_with<ConfigError>([&] { depths({.max_depth = 0}); }, {"max_depth is 0"}));
+}
+
 TEST_CASE("text ends at max_positions") {
     Fixture<mor::Vanilla> f;
     CHECK(f.run({.max_new_tokens = 1'000}).tokens.size() == 64);

@@ -356,8 +356,12 @@ TEST_CASE("options out of range are refused") {
     CHECK_THROWS_AS(make({.top_p = std::nan("")}), ConfigError);
     CHECK_THROWS_WITH_AS(make({.min_p = 2}),
                          "mor::Sampler: min_p is 2, expected a number in [0, 1]", ConfigError);
+    // Logits may be floats, in which this is 0.
+    CHECK_THROWS_AS(make({.repetition_penalty = 1e-50}), mor::ConfigError);
+    CHECK_THROWS_AS(make({.repetition_penalty = 1e300}), mor::ConfigError);
     CHECK_THROWS_WITH_AS(make({.repetition_penalty = 0}),
-                         "mor::Sampler: repetition_penalty is 0, expected a positive number",
+                         "mor::Sampler: repetition_penalty is 0, expected a positive number in the "
+                         "range of float",
                          ConfigError);
 }
 

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <exception>
 #include <limits>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -43,6 +44,17 @@ std::string error_of(mor::RequestHandle& handle) {
 bool contains(const std::string& text, const std::string& part) {
     return text.find(part) != std::string::npos;
 }
+
+/// Keeps one row more than there are.
+struct TooMany {
+    static constexpr std::string_view name = "test.too_many";
+    using Merge = mor::Replace;
+    struct Options {};
+    explicit TooMany(const Options& /*options*/) {}
+    Index select(mor::Context<B>& /*context*/, const mor::StepView<B>& step) const {
+        return step.num_candidates() + 1;
+    }
+};
 
 }  // namespace
 
@@ -102,6 +114,7 @@ TEST_CASE("impossible engines are refused") {
         return "no error";
     };
     CHECK(contains(message({.max_batch = 0}), "max_batch is 0"));
+    CHECK(contains(message({.max_batch = 1 << 20}), "max_batch is 1048576, expected 1 to 16384"));
     CHECK(contains(message({.max_sequences = -1}), "max_sequences is -1"));
     CHECK(contains(message({.prefill_chunk = -1}), "prefill_chunk is -1"));
     CHECK(contains(message({.cache_bytes = 0}), "cache_bytes is 0"));
@@ -303,6 +316,100 @@ TEST_CASE("callbacks get the tokens, and are told of the end once") {
     cancelled.cancel();
     engine.run();
     CHECK(ends == std::vector<Finish>{Finish::length, Finish::failed, Finish::cancelled});
+}
+
+TEST_CASE("any number of sequences may be allowed: memory is the limit") {
+    Served s;
+    mor::Engine engine{s.model,
+                       {.max_batch = 4, .max_sequences = std::numeric_limits<Index>::max()}};
+    auto handle = engine.submit(s.prompt, {.max_new_tokens = 3});
+    engine.run();
+    CHECK(read_all(handle).size() == 3);
+}
+
+TEST_CASE("what on_finish throws hurts nobody, and the handle learns of the end after it") {
+    Served s;
+    mor::Engine engine{s.model};
+    Finish before = Finish::failed;
+    mor::RequestHandle* watched = nullptr;
+    auto throwing = engine.submit(
+        s.prompt, {.max_new_tokens = 3, .on_finish = [&](Finish, const std::exception_ptr&) {
+                       before = watched->finish();
+                       throw std::runtime_error{"no"};
+                   }});
+    watched = &throwing;
+    auto other = engine.submit(s.prompt, {.max_new_tokens = 5});
+    engine.run();
+    CHECK(before == Finish::not_yet);
+    CHECK(throwing.finish() == Finish::length);
+    CHECK(read_all(throwing).size() == 3);
+    CHECK(read_all(other).size() == 5);
+    CHECK_NOTHROW(static_cast<void>(
+        engine.submit({}, {.on_finish = [](Finish, const std::exception_ptr&) { throw 1; }})));
+}
+
+TEST_CASE("callbacks submit, and cancel their own request and others") {
+    Served s;
+    mor::Engine engine{s.model};
+    std::vector<mor::RequestHandle> later;
+    std::optional<mor::RequestHandle> own;
+    std::optional<mor::RequestHandle> victim;
+    int of_own = 0;
+    int of_victim = 0;
+    own = engine.submit(s.prompt, {.max_new_tokens = 20, .on_token = [&](const mor::ServedToken&) {
+                                       if (++of_own == 2) {
+                                           victim->cancel();
+                                       }
+                                       if (of_own == 4) {
+                                           own->cancel();
+                                       }
+                                   }});
+    victim = engine.submit(s.prompt,
+                           {.max_new_tokens = 20,
+                            .on_token = [&](const mor::ServedToken&) { ++of_victim; },
+                            .on_finish =
+                                [&](Finish, const std::exception_ptr&) {
+                                    later.push_back(engine.submit(s.prompt, {.max_new_tokens = 2}));
+                                }});
+    engine.run();
+    CHECK(own->finish() == Finish::cancelled);
+    CHECK(of_own == 4);
+    CHECK(victim->finish() == Finish::cancelled);
+    CHECK(of_victim == 1);  // its second would have come after the first one's, in the same step
+    REQUIRE(later.size() == 1);
+    CHECK(read_all(later.front()).size() == 2);
+}
+
+TEST_CASE("a router that keeps more than it was shown fails its requests alone") {
+    struct Wrong : mor::DefaultArchitecture {
+        using Router = TooMany;
+    };
+    B backend{{.threads = 1}};
+    const mor::Model<Wrong, B> model{backend, served_config<Wrong>()};
+    mor::Engine engine{model};
+    auto handle = engine.submit(std::vector<mor::TokenId>{1, 2});
+    engine.run();
+    CHECK(contains(error_of<mor::ShapeError>(handle), "test.too_many kept 3 of 2 rows in step 0"));
+}
+
+TEST_CASE("a common beginning stays kept while requests wait for memory") {
+    Served s;
+    // 60 blocks of 4 entries: room for two requests of 22 tokens in 5 tables each, no more.
+    mor::Engine engine{s.model,
+                       {.max_batch = 8,
+                        .cache_bytes = 60 * 4 * 2 * 16 * static_cast<Index>(sizeof(float)),
+                        .block_size = 4,
+                        .max_prefixes = 2}};
+    std::vector<mor::TokenId> prompt(16, 9);
+    constexpr Index count = 30;
+    for (Index i = 0; i < count; ++i) {
+        prompt.back() = static_cast<mor::TokenId>(i);
+        static_cast<void>(engine.submit(prompt, {.max_new_tokens = 6}));
+    }
+    engine.run();
+    CHECK(engine.counts().reused_tokens > count * 15 / 2);
+    engine.forget_prefixes();
+    CHECK(engine.cache_bytes_in_use() == 0);
 }
 
 TEST_CASE("keys of a request with another depth limit are not used again") {

@@ -40,7 +40,9 @@ class Answers {
 public:
     using Answer = std::vector<mor::ServedToken>;
 
-    explicit Answers(mor::Model<A, B>& model) : model_{model}, requests_{random_requests(24, 7)} {
+    /// Answers are expected to be those of `alone`, the same model on another number of threads.
+    Answers(mor::Model<A, B>& model, mor::Model<A, B>& alone)
+        : model_{model}, requests_{random_requests(24, 7)} {
         for (Request& request : requests_) {
             request.options.wants_log_probabilities = true;
         }
@@ -48,7 +50,7 @@ public:
         for (const Index block_size : block_sizes) {
             std::vector<Answer>& answers = expected_[block_size];
             for (const Request& request : requests_) {
-                mor::Engine<A, B, mor::StaticBatch> engine{model_,
+                mor::Engine<A, B, mor::StaticBatch> engine{alone,
                                                            {.max_batch = 1,
                                                             .cache_bytes = 1 << 22,
                                                             .block_size = block_size,
@@ -128,7 +130,9 @@ TEST_CASE_TEMPLATE("a request's answer is its own", A, mor::Vanilla, mor::Recurs
                    RandomRouted, StepEmbedded, Encoded) {
     B backend{{.threads = 2}};
     mor::Model<A, B> model{backend, served_config<A>(), {}, 6};
-    Answers<A> answers{model};
+    B one_thread{{.threads = 1}};
+    mor::Model<A, B> alone{one_thread, served_config<A>(), {}, 6};
+    Answers<A> answers{model, alone};
     mor::EngineCounts total;
     for (std::uint64_t seed = 0; seed < 20; ++seed) {
         answers.template check_mix<mor::DepthWise>(seed, total);
