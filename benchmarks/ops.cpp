@@ -39,37 +39,37 @@ struct Fixture {
 };
 
 // --- products: rows, in, out
-void product(benchmark::State& state) {
-    const Index rows = state.range(0);
-    const Index in = state.range(1);
-    const Index out = state.range(2);
-    Fixture f;
-    mor::Parameter<Cpu> weight{"weight", {out, in}, mor::WeightDecay::yes};
-    weight.fill_normal(f.random, 0.02);
-    const auto x = f.matrix(rows, in);
-    const auto y = f.context.matrix(rows, out);
-    for (auto _ : state) {
-        ops::linear<Cpu>(f.context, x, weight, y);
+struct Product : Fixture {
+    explicit Product(const benchmark::State& state)
+        : rows{state.range(0)}, in{state.range(1)}, out{state.range(2)} {
+        weight.fill_normal(random, 0.02);
     }
-    benchmarks::report(state, roofline, 2.0 * static_cast<double>(rows * in * out),
-                       bytes_of(in * out + rows * (in + out)));
+    [[nodiscard]] double flops() const { return 2.0 * static_cast<double>(rows * in * out); }
+
+    Index rows;
+    Index in;
+    Index out;
+    mor::Parameter<Cpu> weight{"weight", {out, in}, mor::WeightDecay::yes};
+    mor::MatrixView<Cpu> x = matrix(rows, in);
+    mor::MatrixView<Cpu> y = matrix(rows, out);
+};
+void product(benchmark::State& state) {
+    Product p{state};
+    for (auto _ : state) {
+        ops::linear<Cpu>(p.context, p.x, p.weight, p.y);
+    }
+    benchmarks::report(state, roofline, p.flops(),
+                       bytes_of(p.in * p.out + p.rows * (p.in + p.out)));
 }
 void product_backward(benchmark::State& state) {
-    const Index rows = state.range(0);
-    const Index in = state.range(1);
-    const Index out = state.range(2);
-    Fixture f;
-    mor::Parameter<Cpu> weight{"weight", {out, in}, mor::WeightDecay::yes};
-    weight.fill_normal(f.random, 0.02);
-    const auto x = f.matrix(rows, in);
-    const auto dy = f.matrix(rows, out);
-    const auto dx = f.context.matrix(rows, in);
+    Product p{state};
+    const auto dx = p.context.matrix(p.rows, p.in);
     for (auto _ : state) {
-        ops::linear_backward_input<Cpu>(f.context, dy, std::as_const(weight).value_matrix(), dx);
-        ops::linear_backward_weight<Cpu>(f.context, dy, x, weight.gradient_matrix());
+        ops::linear_backward_input<Cpu>(p.context, p.y, std::as_const(p.weight).value_matrix(), dx);
+        ops::linear_backward_weight<Cpu>(p.context, p.y, p.x, p.weight.gradient_matrix());
     }
-    benchmarks::report(state, roofline, 4.0 * static_cast<double>(rows * in * out),
-                       bytes_of(3 * in * out + rows * (2 * in + 2 * out)));
+    benchmarks::report(state, roofline, 2 * p.flops(),
+                       bytes_of(3 * p.in * p.out + p.rows * (2 * p.in + 2 * p.out)));
 }
 void shapes(benchmark::internal::Benchmark* benchmark) {
     for (const Index rows : {1, 8, 32, 512}) {

@@ -5,8 +5,11 @@
 
 #include <mor/mor.hpp>
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <bit>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -16,6 +19,9 @@
 namespace serving {
 
 using mor::Index;
+using Cpu = mor::Cpu<float>;
+using Json = nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
 
 /// Keeps each token with the probability that makes all depths equally frequent; which tokens, is
 /// a hash of their hidden states.
@@ -51,25 +57,24 @@ struct BalancedMoR : mor::DefaultArchitecture {
 
 /// The shapes of SmolLM. Throws ConfigError for another name.
 [[nodiscard]] inline mor::ModelConfig sizes_of(const std::string& shape) {
-    if (shape == "135M") {
-        return {.vocab_size = 49'152,
-                .hidden_size = 576,
-                .intermediate_size = 1'536,
-                .num_layers = 30,
-                .num_heads = 9,
-                .num_kv_heads = 3,
-                .head_dim = 64,
-                .max_positions = 2'048};
+    mor::ModelConfig sizes{.vocab_size = 49'152,
+                           .hidden_size = 576,
+                           .intermediate_size = 1'536,
+                           .num_layers = 30,
+                           .num_heads = 9,
+                           .num_kv_heads = 3,
+                           .head_dim = 64,
+                           .max_positions = 2'048};
+    if (shape == "360M") {
+        sizes.hidden_size = 960;
+        sizes.intermediate_size = 2'560;
+        sizes.num_layers = 32;
+        sizes.num_heads = 15;
+        sizes.num_kv_heads = 5;
+    } else {
+        mor::check<mor::ConfigError>(shape == "135M", "no shape ", shape, ", only 135M and 360M");
     }
-    mor::check<mor::ConfigError>(shape == "360M", "no shape ", shape, ", only 135M and 360M");
-    return {.vocab_size = 49'152,
-            .hidden_size = 960,
-            .intermediate_size = 2'560,
-            .num_layers = 32,
-            .num_heads = 15,
-            .num_kv_heads = 5,
-            .head_dim = 64,
-            .max_positions = 2'048};
+    return sizes;
 }
 
 /// The value below which a share q of `values` lies; 0 without values.

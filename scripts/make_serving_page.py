@@ -7,6 +7,7 @@ usage: make_serving_page.py [ROOT]
 """
 import json
 import pathlib
+import statistics
 import sys
 
 import matplotlib
@@ -111,12 +112,19 @@ def throughput(reports):
                     f"{r['tokens_per_second']:.0f}",
                     f"{r['occupancy']:.2f} ({r['occupancy_steady']:.2f})",
                     f"{r['peak_cache_bytes'] / 1e6:.0f}",
+                    f"{r['first_token_median']:.1f} / {r['first_token_p99']:.1f}",
                     f"{1000 * r['between_tokens_median']:.0f} / {1000 * r['between_tokens_p99']:.0f}",
                     f"{100 * r['scheduler_share']:.1f} %",
                 ]
             )
     header = ["model", "batching", "rows", "sequences", "tokens/s", "occupancy", "cache MB"]
-    return table(header + ["ms between tokens, median / p99", "scheduler"], rows)
+    header += ["s to first token, median / p99", "ms between tokens, median / p99", "scheduler"]
+    return table(header, rows)
+
+
+def gain(base, other, what):
+    """How many times as long the base took: the median over repetitions, which ran in turn."""
+    return statistics.median(b / o for b, o in zip(base[what], other[what]))
 
 
 def bounds(reports):
@@ -131,9 +139,9 @@ def bounds(reports):
             block_bound = 2 * steps / (steps + 1)
             # The recursive model may have another number of layers than this one.
             layers = r["block_layers"] / dense["block_layers"]
-            block = layers * dense["block_seconds_per_token"] / r["block_seconds_per_token"]
+            block = layers * gain(dense, r, "block_seconds_of_runs")
             whole_bound = vanilla["flops_per_token"] / r["flops_per_token"]
-            whole = r["tokens_per_second"] / vanilla["tokens_per_second"]
+            whole = gain(vanilla, r, "seconds_of_runs")
             rows.append(
                 [
                     f"{report['shape']} {r['model']}",
@@ -229,7 +237,7 @@ def draw_latency(report, path):
     axes[0].set_ylabel("seconds to the first token (median)")
     axes[1].set_ylabel("milliseconds between tokens (median)")
     for axis in axes:
-        axis.set_xlabel("load, 1 = all that vanilla can serve")
+        axis.set_xlabel("load, 1 = vanilla with all requests at once")
     axes[0].legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
