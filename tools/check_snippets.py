@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that the code in the documentation is code that our tests compile.
+"""Checks that the code in the documentation is code that our tests compile, and that the messages
+it quotes exist.
 
 A code block below '<!-- snippet: FILE#NAME -->' in README.md or docs/ must equal the lines of FILE
-between '// snippet-begin NAME' and '// snippet-end', less their common indentation.
+between '// snippet-begin NAME' and '// snippet-end', less their common indentation. A quotation
+`mor: Concept: ...` must be in include/, up to its first '...' or '; ...'.
 
 usage: check_snippets.py [--write] ROOT      check_snippets.py --self-test
 """
@@ -15,6 +17,8 @@ import textwrap
 
 BLOCK = re.compile(r"<!-- snippet: (\S+?)#(\S+) -->\n+```cpp\n(.*?)^```$", re.M | re.S)
 MARK = re.compile(r"<!-- snippet:")
+MESSAGE = re.compile(r"`(mor: [A-Z]\w+: [^`]*)`")
+BETWEEN_LITERALS = re.compile(r'"\s*"')
 
 
 def region(root, file, name):
@@ -30,6 +34,15 @@ def region(root, file, name):
         if lines[i].strip() == "// snippet-end":
             return textwrap.dedent("".join(lines[begins[0] + 1 : i]))
     raise ValueError(f"{file}: 'snippet-begin {name}' has no 'snippet-end'")
+
+
+def unknown_messages(root, text):
+    """Returns the quoted compile-time messages that no header has."""
+    quoted = [" ".join(message.split()).split("...")[0].rstrip(" ;,") for message in MESSAGE.findall(text)]
+    if not quoted:
+        return []
+    headers = "".join(BETWEEN_LITERALS.sub("", path.read_text()) for path in root.glob("include/**/*.hpp"))
+    return [message for message in quoted if message not in headers]
 
 
 def problems(root, write=False):
@@ -53,6 +66,7 @@ def problems(root, write=False):
             return match[0].replace(f"```cpp\n{match[3]}```", f"```cpp\n{code}```")
 
         result = BLOCK.sub(replaced, text)
+        found += [f"{name}: no header says '{message}'" for message in unknown_messages(root, text)]
         if len(MARK.findall(text)) != len(BLOCK.findall(text)):
             found.append(f"{name}: a snippet mark is not followed by a ```cpp block")
         if write and result != text:
@@ -73,11 +87,16 @@ def self_test():
         (mark.format("a", "").replace("a.cpp", "b.cpp"), 1),
         ("<!-- snippet: a.cpp#a -->\ntext\n", 1),
         (mark.format("a", "int x;\n\nint y;\n") + mark.format("a", "int z;\n"), 1),
+        ("Error: `mor: Thing: it needs\na name, ...`.\n", 0),
+        ("Error: `mor: Thing: it lacks a name`.\n", 1),
     ]
     wrong = 0
     for document, expected in cases:
         with tempfile.TemporaryDirectory() as folder:
             pathlib.Path(folder, "a.cpp").write_text(source)
+            pathlib.Path(folder, "include").mkdir()
+            header = 'static_assert(x, "mor: Thing: it needs "\n    "a name, and more");\n'
+            pathlib.Path(folder, "include/a.hpp").write_text(header)
             pathlib.Path(folder, "README.md").write_text(document)
             found = problems(folder)
             if len(found) != expected:

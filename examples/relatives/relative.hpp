@@ -8,8 +8,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <vector>
 
 namespace relatives {
@@ -17,8 +19,10 @@ namespace relatives {
 using Cpu = mor::Cpu<float>;
 
 /// Largest difference between the logits of one whole causal pass and of passes of one token each.
+/// Writes how often each depth came.
 template <class A>
-double decoding_error(const mor::Model<A, Cpu>& model, const std::vector<mor::TokenId>& tokens) {
+double decoding_error(const mor::Model<A, Cpu>& model, const std::vector<mor::TokenId>& tokens,
+                      std::map<mor::Index, int>& depths) {
     mor::Context<Cpu> context{model.backend()};
     mor::Trace<A, Cpu> trace;
     const std::vector<mor::Index> whole{std::ssize(tokens)};
@@ -30,6 +34,7 @@ double decoding_error(const mor::Model<A, Cpu>& model, const std::vector<mor::To
     double largest = 0;
     for (std::size_t i = 0; i < tokens.size(); ++i) {
         model.extend(context, {std::span{&tokens[i], 1}, one}, cache, trace);
+        ++depths[mor::token_depths(trace).front()];
         const std::vector<float> found = mor::to_host(trace.logits);
         for (std::size_t j = 0; j < vocabulary; ++j) {
             const double difference = std::abs(double{found[j]} - expected[i * vocabulary + j]);
@@ -40,7 +45,8 @@ double decoding_error(const mor::Model<A, Cpu>& model, const std::vector<mor::To
 }
 
 /// Trains on the text named by the first argument for as many steps as the second says. Returns
-/// what main returns: 0 if the loss ends below `bound` nats a byte and decoding is exact.
+/// what main returns: 0 if the loss ends below `bound` nats a byte, decoding is exact, and the
+/// recursion does something.
 template <class A>
 int run(int argc, char** argv, double bound, const mor::ModelConfig& config,
         const mor::ArchitectureOptions<A>& options = {}) try {
@@ -77,9 +83,19 @@ int run(int argc, char** argv, double bound, const mor::ModelConfig& config,
     });
     std::vector<mor::TokenId> tokens(48);
     text.read(data.held_out.first, tokens);
-    const double error = decoding_error(model, tokens);
-    std::printf("loss %.3f (bound %.2f), decoding differs by %.1e\n", loss, bound, error);
-    return loss < bound && error < 1e-4 ? 0 : 1;
+    std::map<mor::Index, int> depths;
+    const double error = decoding_error(model, tokens, depths);
+    std::printf("loss %.3f (bound %.2f), decoding differs by %.1e, bytes of depth", loss, bound,
+                error);
+    for (const auto& [depth, count] : depths) {
+        std::printf(" %lld: %d", static_cast<long long>(depth), count);
+    }
+    std::printf("\n");
+    // Tokens that are routed must have gone different ways; a depth for all must be a real one.
+    constexpr bool is_random = std::same_as<typename A::Router, mor::RandomDepth>;
+    const bool recurs = mor::keeps_every_token<typename A::Router> ||
+                        (is_random ? depths.begin()->first > 1 : depths.size() > 1);
+    return loss < bound && error < 1e-4 && recurs ? 0 : 1;
 } catch (const mor::Error& error) {
     std::fprintf(stderr, "%s: %s\n", argv[0], error.what());
     return 1;

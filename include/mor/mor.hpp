@@ -6,6 +6,7 @@
 
 #include <mor/backends/cpu/cpu.hpp>
 #include <mor/cache/hybrid.hpp>
+#include <mor/cache/pattern_sharing.hpp>
 #include <mor/config.hpp>
 #include <mor/generate/generate.hpp>
 #include <mor/layers/relaxation/adaption_prompt.hpp>

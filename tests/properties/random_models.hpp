@@ -108,7 +108,9 @@ template <class A>
     if constexpr (requires { options.sharing.num_recursions; }) {
         options.sharing.num_recursions = setting.num_steps;
     }
-    options.schedule.capacities = setting.capacities;
+    if constexpr (A::Sharing::has_steps) {
+        options.schedule.capacities = setting.capacities;
+    }
     if constexpr (requires { options.router.causality.threshold; }) {
         options.router.causality.threshold = setting.threshold;
     }

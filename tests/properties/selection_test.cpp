@@ -113,3 +113,18 @@ TEST_CASE_TEMPLATE("a pass repeats bit for bit, and other threads change only th
         RC_ASSERT(agree(one, two));
     });
 }
+
+TEST_CASE_TEMPLATE("where rows fill whole vectors, other threads change not one bit", A,
+                   mor::MoRExpert<mor::MiddleCycle>, mor::MoRToken<mor::MiddleCycle>, RandomRouted,
+                   ExpertAuxiliary, TokenLossFree, MiddleExitGate, IndependentSteps) {
+    check_property<A>("one thread, two threads, the same bits", [] {
+        Example example = any_large_example<A>();
+        mor::ModelConfig& config = example.setting.config;
+        config.hidden_size = 16 * *uniform(2, 4).as("hidden size / 16");
+        config.intermediate_size = 16 * *uniform(1, 5).as("intermediate size / 16");
+        config.head_dim = 16;
+        const Decision decision = any_decision();
+        RC_ASSERT(
+            same_bits(result_on<A>(1, example, decision), result_on<A>(2, example, decision)));
+    });
+}

@@ -27,6 +27,10 @@ concept CachePolicy =
 template <class C>
 inline constexpr bool shares_first_step = requires { requires C::shares_first_step; };
 
+/// True for policies that do nothing unless layers share weights.
+template <class C>
+inline constexpr bool shares_keys_of_weights = requires { requires C::shares_keys_of_weights; };
+
 /// True for policies in which a layer that attends to another's entries first replaces those of its
 /// own rows.
 template <class C>

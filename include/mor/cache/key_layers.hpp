@@ -18,7 +18,7 @@ enum class StepRows {
 
 /// What is wrong with the layer whose keys and values unrolled layer `layer` attends to; empty if
 /// nothing is. A row attends to itself at least, so the other layer must have seen every row that
-/// this one sees.
+/// this one sees; if this one replaces its rows' keys there, every row of the pass.
 template <CachePolicy C>
 [[nodiscard]] std::string_view key_layer_problem(const C& cache, const Layout& layout, Index layer,
                                                  StepRows rows) {
@@ -36,6 +36,9 @@ template <CachePolicy C>
     const Index owner_step = layout.step_of(owner);
     const bool owner_saw_all =
         rows == StepRows::all || owner_step < 0 || (owner_step == 0 && shares_first_step<C>);
+    if (updates_shared_keys<C> && !owner_saw_all) {
+        return "the layer whose keys are replaced has seen every row";
+    }
     const bool owner_saw_those =
         step >= 0 && (owner_step == step || (rows == StepRows::nested && owner_step < step));
     return owner_saw_all || owner_saw_those

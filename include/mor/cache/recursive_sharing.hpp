@@ -17,6 +17,7 @@ class RecursiveSharingCache {
 public:
     static constexpr std::string_view name = "recursive_sharing";
     static constexpr bool shares_first_step = true;
+    static constexpr bool shares_keys_of_weights = true;
     struct Options {
         static constexpr auto fields() { return std::tuple{}; }
     };

@@ -10,6 +10,7 @@
 #include <mor/recursion/capacity_schedule.hpp>
 #include <mor/recursion/injection.hpp>
 #include <mor/routing/expert_choice.hpp>
+#include <mor/sharing/none.hpp>
 #include <mor/sharing/recursive_layers.hpp>
 
 namespace mor {
@@ -132,6 +133,11 @@ consteval bool explain_architecture() {
             CachePolicy<typename A::Cache>,
             "mor: CachePolicy: Cache needs a static 'name', an aggregate 'Options', a constructor "
             "(const Options&) and 'Index key_layer(const Layout&, Index layer) const'. "
+            "See docs/concepts/cache_policy.md");
+        static_assert(
+            !shares_keys_of_weights<typename A::Cache> || !std::same_as<Sharing, NoSharing>,
+            "mor: CachePolicy: this Cache shares the keys of layers that share weights, "
+            "and with mor::NoSharing none do; use mor::PatternSharingCache. "
             "See docs/concepts/cache_policy.md");
         static_assert(RelaxationPolicy<typename A::Relaxation, B>,
                       "mor: RelaxationPolicy: Relaxation needs a static 'name', 'Options' and the "

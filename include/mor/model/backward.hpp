@@ -51,7 +51,7 @@ private:
         if (!record.ran) {
             return;
         }
-        const KeyUse use = KeyUse::of(model_.cache_policy(), model_.layout(), layer);
+        const KeyUse& use = model_.key_uses()[static_cast<std::size_t>(layer)];
         TracedGradients<A, B> source{context_, trace_, use,
                                      model_.config().num_kv_heads * model_.config().head_dim};
         const LayerInput<B> input{record.rows.positions, model_.rotary(), model_.use_of(layer)};

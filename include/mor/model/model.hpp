@@ -68,6 +68,9 @@ public:
         }
         check_schedule();
         check_cache_policy();
+        for (Index layer = 0; layer < layout_.num_unrolled(); ++layer) {
+            key_uses_.push_back(detail::KeyUse::of(cache_policy_, layout_, layer));
+        }
         initialize(seed);
     }
 
@@ -156,6 +159,8 @@ public:
     [[nodiscard]] const typename A::Router& router() const { return router_; }
     [[nodiscard]] const typename A::Schedule& schedule() const { return schedule_; }
     [[nodiscard]] const typename A::Cache& cache_policy() const { return cache_policy_; }
+    /// Whose keys and values each layer attends to, [unrolled layers].
+    [[nodiscard]] const std::vector<detail::KeyUse>& key_uses() const { return key_uses_; }
     [[nodiscard]] const Rotary<B>& rotary() const { return rotary_; }
     [[nodiscard]] Embedding<B>& embedding() { return embedding_; }
     [[nodiscard]] RmsNorm<B>& norm() { return norm_; }
@@ -250,6 +255,9 @@ private:
     }
 
     void check_schedule() const {
+        if constexpr (requires { schedule_.check_steps(Index{}); }) {
+            schedule_.check_steps(layout_.num_steps);
+        }
         for (const Index training_step : {Index{0}, Index{1}}) {
             double previous = 1;
             for (Index step = 0; step < layout_.num_steps; ++step) {
@@ -362,6 +370,7 @@ private:
     typename A::Router router_;
     typename A::Schedule schedule_;
     typename A::Cache cache_policy_;
+    std::vector<detail::KeyUse> key_uses_ = {};
     Rotary<B> rotary_;
     Embedding<B> embedding_;
     std::vector<Block> blocks_;  // [physical layers]

@@ -115,7 +115,7 @@ private:
         return options_.cache != nullptr && options_.wanted.data() != nullptr;
     }
     [[nodiscard]] KeyUse key_use(Index layer) const {
-        return KeyUse::of(model_.cache_policy(), model_.layout(), layer);
+        return model_.key_uses()[static_cast<std::size_t>(layer)];
     }
 
     KeyRanges<B> own_ranges(const Rows<B>& rows) {
@@ -240,9 +240,10 @@ private:
         view.training_step = forward.training_step;
         view.forced_depth = forward.depth.forced_depth;
         view.threshold_offset = forward.depth.threshold_offset;
-        check<ConfigError>(view.capacity > 0 && view.capacity <= 1, "mor: schedule ",
+        const double most = step == 0 ? 1.0 : trace_.steps.back().view.capacity;
+        check<ConfigError>(view.capacity > 0 && view.capacity <= most, "mor: schedule ",
                            A::Schedule::name, ": the capacity of step ", step, " is ",
-                           view.capacity, ", expected a number above 0 and at most 1");
+                           view.capacity, ", expected a number above 0 and at most ", most);
         view.is_last = step + 1 >= std::min(num_steps, forward.depth.max_depth) ||
                        step + 1 == view.forced_depth;
         view.is_last_of = last_steps(step, view.rows);

@@ -49,7 +49,16 @@ public:
     }
 
     /// Throws ConfigError if the list of capacities has another length than the recursion.
+    void check_steps(Index num_steps) const {
+        check<ConfigError>(
+            options_.capacities.empty() || std::ssize(options_.capacities) == num_steps,
+            "mor::CapacitySchedule: ", options_.capacities.size(), " capacities for ", num_steps,
+            " recursion steps");
+    }
+
+    /// Throws like check_steps.
     [[nodiscard]] double capacity(Index step, Index num_steps, Index training_step) const {
+        check_steps(num_steps);
         const double last = final_capacity(step, num_steps);
         if (training_step == 0 || options_.warmup_steps == 0) {
             return last;
@@ -65,9 +74,6 @@ private:
         if (options_.capacities.empty()) {
             return static_cast<double>(num_steps - step) / static_cast<double>(num_steps);
         }
-        check<ConfigError>(std::ssize(options_.capacities) == num_steps,
-                           "mor::CapacitySchedule: ", options_.capacities.size(),
-                           " capacities for ", num_steps, " recursion steps");
         return options_.capacities[static_cast<std::size_t>(step)];
     }
 
@@ -115,9 +121,14 @@ public:
     explicit FixedCapacities(const Options& /*options*/ = {}) {}
 
     /// Throws ConfigError if there are not as many capacities as steps.
-    [[nodiscard]] double capacity(Index step, Index num_steps, Index /*training_step*/) const {
+    void check_steps(Index num_steps) const {
         check<ConfigError>(std::ssize(list) == num_steps, "mor::FixedCapacities: ", list.size(),
                            " capacities for ", num_steps, " recursion steps");
+    }
+
+    /// Throws like check_steps.
+    [[nodiscard]] double capacity(Index step, Index num_steps, Index /*training_step*/) const {
+        check_steps(num_steps);
         return static_cast<double>(list[static_cast<std::size_t>(step)]) / 100.0;
     }
 };

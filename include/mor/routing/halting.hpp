@@ -154,7 +154,12 @@ public:
             record.spent = context.zero_vector(step.num_candidates());
             record.carry = {};
         }
-        const Index kept = ops::select_unspent<B>(context, record.spent, step.source, step.kept);
+        Index kept = step.num_candidates();
+        if (step.must_keep_all()) {  // also those whose shares, rounded, add up to 1
+            ops::number_rows<B>(context, step.kept);
+        } else {
+            kept = ops::select_unspent<B>(context, record.spent, step.source, step.kept);
+        }
         auto& own = record.steps.emplace_back();
         own.halting = {.rule = Rule::rule,
                        .threshold = Rule::threshold(options_.rule, step.decision),
@@ -165,7 +170,7 @@ public:
             own.halting.is_last_of = is_last_of;
         }
         if (step.forced_depth > 0) {
-            // Shares of what is left never reach 1 before the last step.
+            // Shares of what is left go on to the last step.
             own.halting.rule = HaltingRule::survive;
             own.halting.threshold = 2.0;
         }

@@ -102,6 +102,24 @@ void check_decoding(const Model<A, B>& model, const SmallBatch& sample, double t
     }
 }
 
+/// Every row to depth 2 in a pass of three steps.
+template <class A, Backend B>
+void check_forced_depth(const Model<A, B>& model, const SmallBatch& sample,
+                        Violations& violations) {
+    Context<B> context{model.backend()};
+    Trace<A, B> trace;
+    bool keeps_all = true;
+    try {
+        model.forward(context, sample.batch(), {.depth = {.forced_depth = 2}}, trace);
+        const auto depths = token_depths(trace);
+        keeps_all = std::all_of(depths.begin(), depths.end(), [](Index d) { return d == 2; });
+    } catch (const ConfigError&) {
+        keeps_all = false;
+    }
+    require(violations, keeps_all,
+            "where a depth is forced, a router keeps every candidate of earlier steps");
+}
+
 /// Adds the gradient of what it returns: the cross-entropy of predicting token 1 everywhere, and
 /// the router's losses.
 template <class A, Backend B>
@@ -253,6 +271,7 @@ template <class R, Backend B>
                         std::equal(before.begin(), before.begin() + 11 * 17, after.begin()),
                         "in a causal pass a later token changes no earlier logit");
         detail::check_decoding(model, sample, 1e-4, violations);
+        detail::check_forced_depth(model, sample, violations);
 
         model.zero_gradients();
         model.forward(context, sample.batch(), {.training_step = 1}, trace);

@@ -65,6 +65,32 @@ TEST_CASE("each update is a line of JSON, on disk at once") {
     }
 }
 
+TEST_CASE("all that is measured of a router is written") {
+    using A = ExpertAuxiliary;
+    const TempDirectory directory;
+    const auto path = directory / "metrics.jsonl";
+    mor::Cpu<double> cpu{{.threads = 1}};
+    mor::Model<A, mor::Cpu<double>> model{cpu, small_config<A>(), small_options<A>(), 3};
+    const auto text = random_text(200);
+    mor::Trainer trainer{model, text, text.all(), {.batch = 2, .sequence = 10}};
+    mor::MetricsFile metrics{path};
+    const auto report = trainer.step();
+    metrics.write(report);
+    const auto routing = lines_of(path).front().at("routing");
+    CHECK(routing.at("sampling_accuracy") == report.routing->sampling_accuracy.value());
+    CHECK(routing.at("top_k_agreement") == report.routing->top_k_agreement.value());
+    CHECK(routing.at("dead_token_ratio") == report.routing->dead_token_ratio);
+    CHECK(routing.at("max_violation") == report.routing->max_violation);
+    CHECK(routing.at("load_entropy") == report.routing->load_entropy);
+    CHECK(routing.at("depth_histogram") == report.routing->depth_histogram);
+    REQUIRE(routing.at("scores").size() == 3);
+    for (std::size_t step = 0; step < 3; ++step) {
+        const mor::ScoreHistogram& scores = report.routing->scores[step];
+        CHECK(routing.at("scores")[step].at("selected") == scores.selected);
+        CHECK(routing.at("scores")[step].at("unselected") == scores.unselected);
+    }
+}
+
 TEST_CASE("a file that cannot be opened or written is named") {
     const TempDirectory directory;
     const auto lost = (directory / "no/metrics.jsonl").string();

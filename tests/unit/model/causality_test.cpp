@@ -66,7 +66,8 @@ Changes changes_after_replacement(Decision decision) {
 
 TEST_CASE_TEMPLATE("a later token never changes an earlier logit, not by one bit", A,
                    MOR_ALL_ARCHITECTURES, MOR_SHARED_CACHE_ARCHITECTURES, MOR_HYBRID_ARCHITECTURES,
-                   MOR_ROUTER_ARCHITECTURES, MOR_RELAXED_ARCHITECTURES, MOR_HALTING_ARCHITECTURES) {
+                   MOR_ROUTER_ARCHITECTURES, MOR_RELAXED_ARCHITECTURES, MOR_HALTING_ARCHITECTURES,
+                   MOR_PATTERN_CACHE_ARCHITECTURES) {
     const Changes changes = changes_after_replacement<A>(Decision::causal);
     CHECK(changes.earlier == 0);
     CHECK(changes.elsewhere == 0);

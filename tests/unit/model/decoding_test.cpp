@@ -81,7 +81,8 @@ void check_decoding(const mor::Model<A, Cpu>& model, const Sequences& sequences,
 
 TEST_CASE_TEMPLATE("decoding equals the full pass, token by token and in chunks", A,
                    MOR_ALL_ARCHITECTURES, MOR_SHARED_CACHE_ARCHITECTURES, MOR_HYBRID_ARCHITECTURES,
-                   MOR_ROUTER_ARCHITECTURES, MOR_RELAXED_ARCHITECTURES, MOR_HALTING_ARCHITECTURES) {
+                   MOR_ROUTER_ARCHITECTURES, MOR_RELAXED_ARCHITECTURES, MOR_HALTING_ARCHITECTURES,
+                   MOR_PATTERN_CACHE_ARCHITECTURES) {
     Cpu cpu{{.threads = 2}};
     for (const bool tied : {true, false}) {
         const auto model = make_model<A>(cpu, tied);
@@ -147,6 +148,42 @@ TEST_CASE_TEMPLATE("a cleared place serves another sequence, and the others go o
     const auto of_first = extend(first.piece(1, 5, 7), {0, 7});
     const auto full = run_forward(model, first, Decision::causal);
     CHECK(max_difference(of_first, rows_of(full.logits, vocabulary, 14, 7)) < tolerance);
+}
+
+TEST_CASE_TEMPLATE("of a pattern, too, the last rows alone are rows of all logits", A,
+                   MOR_PATTERN_CACHE_ARCHITECTURES) {
+    Cpu cpu{{.threads = 1}};
+    const auto model = make_model<A>(cpu, true);
+    const Sequences sequences = random_sequences({13, 7}, 29, 5);
+    auto cache = model.make_cache(2);
+    mor::Context<Cpu> context{cpu};
+    mor::Trace<A, Cpu> trace;
+    model.extend(context, sequences.batch(), cache, trace, {.logits = mor::Logits::last_rows});
+    const auto full = run_forward(model, sequences, Decision::causal).logits;
+    const auto last = mor::to_host(trace.logits);
+    CHECK(max_difference(rows_of(last, 29, 0, 1), rows_of(full, 29, 12, 1)) < tolerance);
+    CHECK(max_difference(rows_of(last, 29, 1, 1), rows_of(full, 29, 19, 1)) < tolerance);
+    // Layers of their own: 0 1 2, 0 2 4, and 0 1 2 5.
+    const bool is_middle = std::string_view{A::Cache::name}.ends_with("middle_cycle");
+    const Index entry = 2 * 2 * 4 * static_cast<Index>(sizeof(float));
+    CHECK(cache.bytes_in_use() == 20 * (is_middle ? 4 : 3) * entry);
+}
+
+TEST_CASE("patterns of keys are those of the authors") {
+    const auto owners = [](const auto& cache) {
+        std::vector<Index> found;
+        for (Index layer = 0; layer < 8; ++layer) {
+            found.push_back(cache.key_layer(mor::NoSharing{}.layout(8), layer));
+        }
+        return found;
+    };
+    using Owners = std::vector<Index>;
+    CHECK(owners(mor::PatternSharingCache<mor::Cycle>{{.num_recursions = 2}}) ==
+          Owners{0, 1, 2, 3, 0, 1, 2, 3});
+    CHECK(owners(mor::PatternSharingCache<mor::Sequence>{{.num_recursions = 2}}) ==
+          Owners{0, 0, 2, 2, 4, 4, 6, 6});
+    CHECK(owners(mor::PatternSharingCache<mor::MiddleCycle>{{.num_recursions = 3}}) ==
+          Owners{0, 1, 2, 1, 2, 1, 2, 7});
 }
 
 TEST_CASE_TEMPLATE("a shared cache stores each distinct layer once", A,

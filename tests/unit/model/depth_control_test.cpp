@@ -10,6 +10,7 @@
 #include <unit/model/small_model.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <string>
@@ -142,6 +143,32 @@ TEST_CASE_TEMPLATE("forced_depth sends every token to the same depth", A,
         CHECK(fixture.depths({.forced_depth = depth}) == Depths(40, depth));
     }
     CHECK(fixture.depths({.forced_depth = 9}) == Depths(40, 3));
+}
+
+TEST_CASE_TEMPLATE("so it is where a gate is so sure that nothing is left to give", A, CyclePonder,
+                   MiddleExitGate) {
+    Fixture<A> fixture;
+    fixture.model.visit_parameters([](mor::Parameter<Cpu>& parameter) {
+        if (parameter.name().starts_with("model.router.")) {
+            auto values = mor::to_host(std::as_const(parameter).value());
+            for (float& value : values) {
+                value *= 1'000;  // probabilities of 0 and 1
+            }
+            mor::from_host(parameter.value(), values);
+        }
+    });
+    for (const Index depth : {1, 2, 3}) {
+        CHECK(fixture.depths({.forced_depth = depth}) == Depths(40, depth));
+        const auto logits = mor::to_host(fixture.trace.logits);
+        CHECK(std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); }));
+    }
+    fixture.model.zero_gradients();
+    mor::backward(fixture.model, fixture.context, fixture.trace, fixture.trace.logits);
+    fixture.model.visit_parameters([](mor::Parameter<Cpu>& parameter) {
+        const auto gradient = mor::to_host(std::as_const(parameter).gradient());
+        CHECK(std::all_of(gradient.begin(), gradient.end(),
+                          [](float g) { return std::isfinite(g); }));
+    });
 }
 
 TEST_CASE("a plain recursive model can be cut short, too") {

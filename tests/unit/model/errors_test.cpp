@@ -177,6 +177,13 @@ struct CodaReads {
     }
 };
 
+/// Hybrid, but for the first step, which runs for the rows that the router keeps.
+struct ReplacesSome : mor::HybridCache {
+    static constexpr std::string_view name = "test.replaces_some";
+    static constexpr bool shares_first_step = false;
+    using mor::HybridCache::HybridCache;
+};
+
 }  // namespace
 
 TEST_CASE("a schedule of one's own is checked when a model is made of it") {
@@ -208,6 +215,49 @@ TEST_CASE("a schedule of one's own is checked when a model is made of it") {
             model.forward(context, {tokens, lengths}, {.training_step = 4}, trace);
         },
         {"the capacity of step 0 is 1.5"}));
+    mor::Model<Scheduled, B> growing{backend,
+                                     small_config<Scheduled>(),
+                                     {.schedule = {.capacities = {0.5, 0.6, 0.5}, .from = 4}}};
+    CHECK(throws_with<ConfigError>(
+        [&] {
+            growing.forward(context, {tokens, lengths}, {.training_step = 4}, trace);
+        },
+        {"the capacity of step 1 is 0.6", "at most 0.5"}));
+}
+
+TEST_CASE_TEMPLATE("capacities for a model without steps are refused", Plain, mor::Vanilla,
+                   mor::Recursive<mor::Sequence>) {
+    B backend;
+    CHECK(throws_with<ConfigError>(
+        [&] {
+            const mor::Model<Plain, B> model{
+                backend, small_config<Plain>(), {.schedule = {.capacities = {1.0, 0.5, 0.3}}}};
+        },
+        {"3 capacities for 0 recursion steps"}));
+}
+
+TEST_CASE("as many capacities as steps, or a model is not made") {
+    B backend;
+    CHECK(throws_with<ConfigError>(
+        [&] {
+            const mor::Model<A, B> model{
+                backend, small_config<A>(), {.schedule = {.capacities = {1.0, 0.5}}}};
+        },
+        {"2 capacities for 3 recursion steps"}));
+}
+
+TEST_CASE("keys are replaced only where every row has some") {
+    // Without the first step for all, step 0 may have seen fewer rows than the pass has.
+    struct Routed : mor::MoRExpert<mor::MiddleCycle, ReplacesSome> {};
+    struct Plain : mor::Recursive<mor::MiddleCycle, ReplacesSome> {};
+    B backend;
+    CHECK(throws_with<ConfigError>(
+        [&] {
+            const mor::Model<Routed, B> model{backend, small_config<Routed>()};
+        },
+        {"cache policy test.replaces_some, layer 3",
+         "the layer whose keys are replaced has seen every row"}));
+    CHECK_NOTHROW(mor::Model<Plain, B>{backend, small_config<Plain>()});
 }
 
 TEST_CASE("a cache policy that sends rows where their keys are not is refused") {

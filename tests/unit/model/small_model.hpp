@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mor/cache/hybrid.hpp>
+#include <mor/cache/pattern_sharing.hpp>
 #include <mor/layers/relaxation/adaption_prompt.hpp>
 #include <mor/layers/relaxation/low_rank.hpp>
 #include <mor/layers/relaxation/recursion_encoding.hpp>
@@ -47,6 +48,11 @@
         mor::MoRExpert<mor::MiddleCycle, mor::RecursiveSharingCache>,    \
         mor::MoRToken<mor::MiddleCycle, mor::RecursiveSharingCache>
 
+/// Layers of a vanilla model read the keys and values of others.
+#define MOR_PATTERN_CACHE_ARCHITECTURES                                              \
+    mor::test::VanillaPattern<mor::Cycle>, mor::test::VanillaPattern<mor::Sequence>, \
+        mor::test::VanillaPattern<mor::MiddleCycle>
+
 /// Later steps replace those of their own rows.
 #define MOR_HYBRID_ARCHITECTURES                        \
     mor::MoRExpert<mor::MiddleCycle, mor::HybridCache>, \
@@ -81,6 +87,11 @@ using ExpertAuxiliary = RoutedBy<ExpertChoiceRouter<LinearNetwork, AuxiliaryRout
 using TokenMlp = RoutedBy<TokenChoiceRouter<MlpNetwork>>;
 using TokenLossFree = RoutedBy<TokenChoiceRouter<LinearNetwork, LossFreeBalancing>>;
 using RandomRouted = RoutedBy<RandomChoice>;
+
+template <SharingPolicy Pattern>
+struct VanillaPattern : Vanilla {
+    using Cache = PatternSharingCache<Pattern>;
+};
 
 struct ExpertUnsharedNorms : MoRExpert<> {
     using Relaxation = UnsharedNorms;
@@ -169,6 +180,9 @@ template <class A>
 template <class A>
 [[nodiscard]] ArchitectureOptions<A> small_options() {
     ArchitectureOptions<A> options{};
+    if constexpr (requires { options.cache.num_recursions; }) {
+        options.cache.num_recursions = 2;
+    }
     if constexpr (requires { options.sharing.prelude; }) {
         options.sharing.prelude = 1;
         options.sharing.coda = 2;

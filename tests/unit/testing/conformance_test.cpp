@@ -108,6 +108,24 @@ struct TooMany {
     }
 };
 
+/// Keeps what it is told to by its capacity, forced or not.
+struct HalfForced {
+    static constexpr std::string_view name = "test.half_forced";
+    using Merge = mor::Replace;
+    struct Options {};
+    explicit HalfForced(const Options& /*options*/) {}
+    template <mor::HostBackend B>
+    Index select(mor::Context<B>& /*context*/, const mor::StepView<B>& step) const {
+        Index kept = 0;
+        for (Index i = 0; i < step.num_candidates(); ++i) {
+            if (step.step == 0 || step.hidden(i, 0) > 0) {
+                step.kept[kept++] = i;
+            }
+        }
+        return kept;
+    }
+};
+
 /// Lets the layers after the recursion read the last step's keys, which not every row has.
 struct CodaReads {
     static constexpr std::string_view name = "test.coda_reads";
@@ -148,6 +166,7 @@ TEST_CASE("every schedule conforms") {
     CHECK(mor::testing::check_schedule<mor::CapacitySchedule>({}, 4) == Violations{});
     CHECK(mor::testing::check_schedule<mor::CapacitySchedule>(
               {.capacities = {0.9, 0.5, 0.5}, .warmup_steps = 100}, 3) == Violations{});
+    CHECK(mor::testing::check_schedule<mor::FixedCapacities<100, 67, 33>>({}, 3) == Violations{});
 }
 
 TEST_CASE_TEMPLATE("every cache policy conforms", C, mor::RecursionWiseCache,
@@ -157,6 +176,11 @@ TEST_CASE_TEMPLATE("every cache policy conforms", C, mor::RecursionWiseCache,
           mor::MiddleSequence{{.num_recursions = 2}}.layout(8)}) {
         CHECK(mor::testing::check_cache<C>({}, layout) == Violations{});
     }
+}
+TEST_CASE_TEMPLATE("every pattern of shared keys conforms", P, mor::Cycle, mor::Sequence,
+                   mor::MiddleCycle, mor::MiddleSequence) {
+    CHECK(mor::testing::check_cache<mor::PatternSharingCache<P>>(
+              {.num_recursions = 2}, mor::NoSharing{}.layout(6)) == Violations{});
 }
 
 TEST_CASE_TEMPLATE(
@@ -209,6 +233,8 @@ TEST_CASE("mistakes are noticed") {
           "kept rows must be ascending and distinct");
     CHECK(mor::testing::check_router<TooMany>(backend).front().starts_with(
         "a router keeps at most the candidates that it sees"));
+    CHECK(mor::testing::check_router<HalfForced>(backend) ==
+          Violations{"where a depth is forced, a router keeps every candidate of earlier steps"});
     const mor::Layout middle = mor::MiddleCycle{{.num_recursions = 2}}.layout(6);
     CHECK(mor::testing::check_cache<CodaReads>({}, middle).size() == 1);
     CHECK(mor::testing::check_cache<CodaReads>({}, middle, mor::StepRows::all).empty());

@@ -58,7 +58,7 @@ struct Kernel<op::Halt, B> {
 };
 
 // With shares s_t: in `accumulate` the last share is 1 minus all p, so that each p owes it -1. In
-// `survive` all later shares have a factor 1 - p.
+// `survive` all later shares have a factor 1 - p; if that is 0 when rounded, so is their sum.
 template <HostBackend B>
 struct Kernel<op::HaltBackward, B> {
     static void run(Context<B>& /*context*/, const Halting<B>& halting,
@@ -75,7 +75,8 @@ struct Kernel<op::HaltBackward, B> {
                 dprobability[i] = over ? T{0} : dshare[i] - later;
                 later = over ? dshare[i] : later;
             } else {
-                dprobability[i] = over ? T{0} : left * dshare[i] - later / (T{1} - p);
+                const T owed = later == T{0} ? T{0} : later / (T{1} - p);
+                dprobability[i] = over ? T{0} : left * dshare[i] - owed;
                 later += (over ? left : left * p) * dshare[i];
             }
         }
