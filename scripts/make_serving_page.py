@@ -43,9 +43,10 @@ second with vanilla's, unshared layers, head, cache and scheduling included.
 
 {bounds}
 
-Read "batch 32" with care: calls have 32 rows at most in every line, but depth-wise batching has 63 sequences under way and
-vanilla 32, with more cache in all (first table) and fuller calls while requests run out. That, and noise, is why lines pass
-100 %: they do not show a gain beyond the operations saved. On shared cores single lines vary by 10 % and more between repetitions (the JSON has the fastest and the slowest).
+Ratios are medians over the repetitions, in which all lines run in turn. Read "batch 32" with care: calls have 32 rows at
+most in every line, but depth-wise batching has 63 sequences under way and vanilla 32, with more cache in all (first table)
+and fuller calls while requests run out. That, and noise, is why lines pass 100 %: they do not show a gain beyond the
+operations saved. On shared cores single lines vary by 10 % and more between repetitions (the JSON has all times).
 "Equal memory" gives MoR as many sequences as fit where 32 of vanilla do, with calls of half as many rows, so that one of
 the two calls is always full. On these cores that changes little: products are limited by arithmetic from about 16 rows on,
 so a larger batch brings no gain beyond full calls, and the bound stays the ratio of operations. The paper's 2.06x at the
@@ -58,14 +59,15 @@ emptier. In the steady part of the run:
 
 {bubbles}
 
-At 360M the run has as many requests as the engine takes at once, so it never settles; that is why less is removed there.
+What that brings depends on what an empty row costs. On these cores, where a call's time follows its rows from about 16 on,
+it is little: sequence-wise batching of more sequences is about as fast, and waits less between tokens at equal batch.
 
 ![Rows in each call of the shared block](serving_occupancy.svg)
 
 ## Memory
 
 Keys and values stored for a token by the shared layers, over those of a model in which every token takes every step; the
-paper's (Nr+1)/(2Nr). Counted when a sequence ends. What differs is the depths drawn in so short a run: that a row stores
+paper's (Nr+1)/(2Nr). Counted when a sequence ends. What differs is the depths drawn in so few tokens: that a row stores
 keys for the steps it took, and no others, is a test.
 
 {memory}
