@@ -25,6 +25,7 @@ namespace benchmarks {
     return {{"cpu", cpu},
             {"hardware_threads", std::thread::hardware_concurrency()},
             {"compiler", __VERSION__},
+            {"flags", MOR_BENCHMARK_FLAGS},
             {"vector_instructions", Eigen::SimdInstructionSetsInUse()}};
 }
 

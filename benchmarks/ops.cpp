@@ -2,7 +2,7 @@
 //
 // The operations of a model at the shapes of 135M and 360M, each with its share of this machine's
 // own peak, measured when the program starts.
-#include "roofline.hpp"
+#include "run.hpp"
 #include <mor/backends/cpu/cpu.hpp>
 #include <mor/core/parameter.hpp>
 
@@ -194,20 +194,7 @@ BENCHMARK(adamw)->Arg(576 * 1'536)->Arg(576 * 49'152)->UseRealTime();
 }  // namespace
 
 int main(int argc, char** argv) {
-    benchmark::Initialize(&argc, argv);
-    if (benchmark::ReportUnrecognizedArguments(argc, argv)) {
-        return 1;
-    }
-    for (const Index threads : {Index{1}, Cpu{}.threads()}) {
-        const Cpu cpu{{.threads = threads}};
-        roofline = benchmarks::measure_roofline(cpu);
-        const std::string name = "roofline_" + std::to_string(threads) + "_threads";
-        benchmark::AddCustomContext(name + "_gflops", std::to_string(roofline.flops / 1e9));
-        benchmark::AddCustomContext(name + "_memory_gbytes", std::to_string(roofline.bytes / 1e9));
-        benchmark::AddCustomContext(name + "_cache_gbytes",
-                                    std::to_string(roofline.cached_bytes / 1e9));
-    }
-    benchmark::RunSpecifiedBenchmarks();
-    benchmark::Shutdown();
-    return 0;
+    static_cast<void>(benchmarks::add_roofline(1));
+    roofline = benchmarks::add_roofline(Cpu{}.threads());
+    return benchmarks::run(argc, argv);
 }

@@ -2,6 +2,7 @@
 //
 // Prefill of a prompt when only its last token's logits are wanted. With Cycle sharing and
 // recursive key sharing later recursions compute no keys, so they run for that token alone.
+#include "run.hpp"
 #include <mor/mor.hpp>
 
 #include <benchmark/benchmark.h>
@@ -64,4 +65,4 @@ BENCHMARK(prefill<Expert<mor::RecursiveSharingCache>, mor::Logits::last_rows>)
 
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) { return benchmarks::run(argc, argv); }

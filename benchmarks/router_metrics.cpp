@@ -2,6 +2,8 @@
 //
 // What the router metrics cost beside the training step that they watch: to measure them, and to
 // write the update's line to the metrics file.
+#include "noise.hpp"
+#include "run.hpp"
 #include <mor/checkpoint.hpp>
 #include <mor/mor.hpp>
 
@@ -14,27 +16,13 @@
 namespace {
 
 using Cpu = mor::Cpu<float>;
-
-/// Random bytes: the time does not depend on them.
-struct Noise {
-    [[nodiscard]] static mor::Index size() { return 1 << 20; }
-    [[nodiscard]] static const std::string& name() {
-        static const std::string name = "noise";
-        return name;
-    }
-    static void read(mor::Index offset, std::span<mor::TokenId> out) {
-        mor::Random random{1, static_cast<std::uint64_t>(offset)};
-        for (mor::TokenId& token : out) {
-            token = static_cast<mor::TokenId>(random.below(256));
-        }
-    }
-};
+using benchmarks::Noise;
 
 template <class A>
 struct Training {
     Cpu cpu;
     mor::Model<A, Cpu> model{cpu, {}};
-    Noise noise;
+    Noise noise{256};
     mor::Trainer<A, Cpu, Noise> trainer;
 
     explicit Training(bool measures_routing)
@@ -90,4 +78,4 @@ BENCHMARK(line<mor::MoRToken<>>)->Unit(benchmark::kMicrosecond)->UseRealTime();
 
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) { return benchmarks::run(argc, argv); }

@@ -1,67 +1,309 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Time and operations of one training pass as the capacity of the recursion steps shrinks: real
-// gather-compute-scatter must save time in proportion to the operations it saves.
+// Routing strategies in real models, step by step: what choosing, compacting, gathering and merging
+// rows cost beside the shared block, and how much of the operations saved is time saved. A router
+// of your own joins with one line in main, as Parity does.
+#include "run.hpp"
+#include "serving.hpp"
 #include <mor/mor.hpp>
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <map>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace {
 
-using Backend = mor::Cpu<float>;
+using Cpu = mor::Cpu<float>;
+using mor::Decision;
+using mor::Index;
+using mor::StepPhase;
+using Clock = std::chrono::steady_clock;
 
-/// Forward and backward over 8 sequences of 256 tokens; each of 3 steps takes range(0) percent of
-/// them, or all without gathering if it is 0.
+/// The model, and what passes through it. Two layers a step, so that the rest weighs more than in a
+/// deeper block.
+struct Setting {
+    Index width = 576;
+    Index sequences = 4;
+    Index length = 512;
+    Index num_recursions = 3;
+    double last_capacity = 0;  // 0: the schedule's default; else steps fall evenly from 1 to it
+    Decision decision = Decision::look_ahead;
+
+    [[nodiscard]] mor::ModelConfig sizes() const {
+        return {.vocab_size = 256,  // the head is not what is measured
+                .hidden_size = width,
+                .intermediate_size = width == 2'048 ? 8'192 : width * 8 / 3,
+                .num_layers = 2 + 2 * num_recursions,
+                .num_heads = width / 64,
+                .num_kv_heads = width == 2'048 ? 8 : width / 192,
+                .head_dim = 64,
+                .max_positions = length};
+    }
+    [[nodiscard]] std::vector<double> capacities() const {
+        std::vector<double> list;
+        for (Index step = 0; last_capacity > 0 && step < num_recursions; ++step) {
+            list.push_back(1 + (last_capacity - 1) * static_cast<double>(step) /
+                                   static_cast<double>(num_recursions - 1));
+        }
+        return list;
+    }
+};
+
+/// Adds up time and operations between the events of a pass, by part of a recursion step.
+class Stopwatch {
+public:
+    explicit Stopwatch(const mor::Context<Cpu>& context) : context_{context} {}
+
+    void operator()(const mor::PhaseSeen<Cpu>& seen) {
+        const auto phase = static_cast<std::size_t>(seen.phase);
+        const double flops = context_.flops();
+        flops_[phase] += flops - last_flops_;
+        seconds_[phase] += since_last();
+        last_flops_ = flops;
+    }
+    // What lies between the steps belongs to none.
+    void operator()(const mor::StepSeen<Cpu>& /*seen*/) { skip(); }
+    void operator()(const mor::LayerSeen<Cpu>& seen) {
+        if (seen.step < 0) {
+            skip();
+        }
+    }
+
+    [[nodiscard]] double seconds(StepPhase phase) const {
+        return seconds_[static_cast<std::size_t>(phase)];
+    }
+    [[nodiscard]] double flops(StepPhase phase) const {
+        return flops_[static_cast<std::size_t>(phase)];
+    }
+
+private:
+    double since_last() {
+        const auto now = Clock::now();
+        return std::chrono::duration<double>(now - std::exchange(last_, now)).count();
+    }
+    void skip() {
+        last_flops_ = context_.flops();
+        last_ = Clock::now();
+    }
+
+    const mor::Context<Cpu>& context_;
+    Clock::time_point last_ = Clock::now();
+    double last_flops_ = 0;
+    std::array<double, mor::num_step_phases> seconds_{};
+    std::array<double, mor::num_step_phases> flops_{};
+};
+
+template <class R>
+struct RoutedBy : mor::DefaultArchitecture {
+    using Router = R;
+};
+
+/// A model, tokens for it, and what one pass took.
 template <class A>
-void pass(benchmark::State& state, const mor::ArchitectureOptions<A>& options) {
-    Backend cpu;
-    mor::Model<A, Backend> model{cpu,
-                                 {.hidden_size = state.range(1),
-                                  .intermediate_size = 3 * state.range(1),
-                                  .num_layers = 8,
-                                  .num_heads = state.range(1) / 32,
-                                  .num_kv_heads = state.range(1) / 64},
-                                 options};
-    mor::Context<Backend> context{cpu};
-    mor::Trace<A, Backend> trace;
-    mor::Random random{1};
-    std::vector<mor::TokenId> tokens(8 * 256);
-    for (mor::TokenId& token : tokens) {
-        token = static_cast<mor::TokenId>(random.below(256));
+class Bench {
+public:
+    struct Pass {
+        Stopwatch watch;
+        double score = 0;   // seconds in the router's network alone, which is part of select
+        double losses = 0;  // seconds in the router's backward pass
+
+        [[nodiscard]] double block() const { return watch.seconds(StepPhase::block); }
+        /// Everything in the recursion steps but the block.
+        [[nodiscard]] double overhead() const {
+            return watch.seconds(StepPhase::gather) + watch.seconds(StepPhase::select) +
+                   watch.seconds(StepPhase::compact) + watch.seconds(StepPhase::merge);
+        }
+        [[nodiscard]] double flops() const {
+            return watch.flops(StepPhase::block) + watch.flops(StepPhase::select);
+        }
+    };
+
+    Bench(Cpu& cpu, const Setting& setting, const mor::ArchitectureOptions<A>& options)
+        : setting_{setting}, model_{cpu, setting.sizes(), options, 1}, context_{cpu} {
+        mor::Random random{1};
+        for (Index i = 0; i < setting.sequences * setting.length; ++i) {
+            tokens_.push_back(static_cast<mor::TokenId>(random.below(256)));
+        }
+        lengths_.assign(static_cast<std::size_t>(setting.sequences), setting.length);
     }
-    const std::vector<mor::Index> lengths(8, 256);
-    double flops = 0;
+
+    Pass run() {
+        Pass pass{Stopwatch{context_}};
+        model_.forward(context_, {tokens_, lengths_}, {.decision = setting_.decision}, trace_,
+                       pass.watch);
+        pass.score = time_scores();
+        pass.losses = time_losses();
+        return pass;
+    }
+
+    [[nodiscard]] double max_violation() {
+        const auto metrics = mor::measure_routing(model_.router(), trace_);
+        return metrics ? metrics->max_violation : 0;
+    }
+
+private:
+    /// Seconds in the router's networks, for the candidates of the pass.
+    double time_scores() {
+        double seconds = 0;
+        if constexpr (mor::LearnedRouter<typename A::Router, Cpu>) {
+            const auto time = [&](auto& network, mor::ConstMatrixView<Cpu> hidden, Index outputs) {
+                const auto scores = context_.matrix(hidden.rows(), outputs);
+                typename std::remove_cvref_t<decltype(network)>::Saved saved{};
+                const auto start = Clock::now();
+                network.forward(context_, hidden, scores, saved);
+                seconds += std::chrono::duration<double>(Clock::now() - start).count();
+            };
+            auto& weights = model_.router_weights();
+            for (const auto& step : trace_.steps) {
+                if constexpr (requires { weights.at(Index{}).network; }) {
+                    time(weights.at(step.view.step).network, step.view.hidden, 1);
+                } else if (step.view.step == 0) {
+                    time(weights.network, step.view.hidden, setting_.num_recursions);
+                }
+            }
+        }
+        return seconds;
+    }
+
+    /// Seconds in the router's backward pass: its losses and their gradients.
+    double time_losses() {
+        double seconds = 0;
+        if constexpr (mor::LearnedRouter<typename A::Router, Cpu>) {
+            std::vector<mor::LossTerm> losses;
+            for (std::size_t i = trace_.steps.size(); i > 0; --i) {
+                auto& step = trace_.steps[i - 1];
+                const auto weight = context_.zero_vector(step.weight.size());
+                const auto hidden =
+                    context_.zero_matrix(step.view.num_candidates(), setting_.width);
+                const auto start = Clock::now();
+                model_.router().backward(context_, model_.router_weights(), step.view, step.kept,
+                                         trace_.router,
+                                         mor::StepGradient<Cpu>{weight, hidden, 1.0, &losses});
+                seconds += std::chrono::duration<double>(Clock::now() - start).count();
+            }
+        }
+        return seconds;
+    }
+
+    Setting setting_;
+    mor::Model<A, Cpu> model_;
+    mor::Context<Cpu> context_;
+    mor::Trace<A, Cpu> trace_;
+    std::vector<mor::TokenId> tokens_;
+    std::vector<Index> lengths_;
+};
+
+/// Routed and dense passes in turn; medians over the repetitions.
+template <class R>
+void measure(benchmark::State& state, const Setting& setting, const typename R::Options& router) {
+    using A = RoutedBy<R>;
+    using Dense = mor::Recursive<>;
+    Cpu cpu;
+    Bench<A> routed{cpu,
+                    setting,
+                    {.sharing = {.num_recursions = setting.num_recursions},
+                     .router = router,
+                     .schedule = {.capacities = setting.capacities()}}};
+    Bench<Dense> dense{cpu, setting, {.sharing = {.num_recursions = setting.num_recursions}}};
+    routed.run();
+    dense.run();
+    std::map<std::string, std::vector<double>> found;
     for (auto _ : state) {
-        const double before = context.flops();
-        model.forward(context, {tokens, lengths}, {}, trace);
-        const auto dlogits = context.zero_matrix(trace.logits.rows(), trace.logits.columns());
-        mor::backward(model, context, trace, dlogits);
-        flops = context.flops() - before;
+        const auto pass = routed.run();
+        const auto all = dense.run();
+        const double seconds = pass.block() + pass.overhead();
+        state.SetIterationTime(seconds);
+        const auto add = [&](const char* name, double value) { found[name].push_back(value); };
+        add("score_us", 1e6 * pass.score);
+        add("select_us", 1e6 * std::max(0.0, pass.watch.seconds(StepPhase::select) - pass.score));
+        add("compact_us", 1e6 * pass.watch.seconds(StepPhase::compact));
+        add("gather_us", 1e6 * pass.watch.seconds(StepPhase::gather));
+        add("merge_us", 1e6 * pass.watch.seconds(StepPhase::merge));
+        add("losses_us", 1e6 * pass.losses);
+        add("block_us", 1e6 * pass.block());
+        add("dense_block_us", 1e6 * all.block());
+        add("overhead", pass.overhead() / pass.block());
+        add("time_saved", 1 - seconds / all.block());
+        add("flops_saved", 1 - pass.flops() / all.flops());
     }
-    state.counters["gflop"] = flops / 1e9;
-    state.counters["flops/s"] = benchmark::Counter(flops * static_cast<double>(state.iterations()),
-                                                   benchmark::Counter::kIsRate);
+    for (const auto& [name, values] : found) {
+        state.counters[name] = serving::quantile(values, 0.5);
+    }
+    state.counters["max_violation"] = routed.max_violation();
 }
 
-void every_token(benchmark::State& state) { pass<mor::Recursive<>>(state, {}); }
-
-void expert_choice(benchmark::State& state) {
-    const double capacity = static_cast<double>(state.range(0)) / 100;
-    pass<mor::MoRExpert<>>(state, {.schedule = {.capacities = {capacity, capacity, capacity}}});
+/// Measures a strategy at the base setting and along each axis from there.
+template <class R>
+void add_strategy(const std::string& name, const typename R::Options& options = {},
+                  Decision decision = Decision::look_ahead) {
+    const auto add = [&](const std::string& where, Setting setting) {
+        setting.decision = decision;
+        benchmark::RegisterBenchmark((name + "/" + where).c_str(), measure<R>, setting, options)
+            ->UseManualTime()
+            ->Iterations(5)
+            ->Unit(benchmark::kMillisecond);
+    };
+    add("base", {});
+    for (const Index length : {1'024, 2'048, 4'096, 8'192}) {
+        add("length:" + std::to_string(length), {.sequences = 1, .length = length});
+    }
+    for (const Index sequences : {1, 32}) {
+        add("sequences:" + std::to_string(sequences), {.sequences = sequences});
+    }
+    for (const Index width : {960, 2'048}) {
+        add("width:" + std::to_string(width), {.width = width, .sequences = 2});
+    }
+    for (const Index num_recursions : {2, 4}) {
+        add("recursions:" + std::to_string(num_recursions), {.num_recursions = num_recursions});
+    }
+    // Others decide how many they keep.
+    const bool keeps_to_capacity =
+        decision == Decision::look_ahead &&
+        (std::same_as<R, mor::ExpertChoice> || std::same_as<R, mor::RandomChoice>);
+    for (const int percent : {90, 75, 50, 25, 12}) {
+        if (keeps_to_capacity) {
+            add("capacity:" + std::to_string(percent), {.last_capacity = percent / 100.0});
+        }
+    }
 }
 
-BENCHMARK(every_token)
-    ->Args({100, 128})
-    ->Args({100, 256})
-    ->UseRealTime()
-    ->Unit(benchmark::kMillisecond);
-BENCHMARK(expert_choice)
-    ->ArgsProduct({{100, 75, 50, 25, 12}, {128, 256}})
-    ->UseRealTime()
-    ->Unit(benchmark::kMillisecond);
+/// Chooses by the parity of a number in the hidden state: what a strategy of one's own looks like.
+struct Parity {
+    static constexpr std::string_view name = "benchmark.parity";
+    using Merge = mor::Replace;
+    struct Options {};
+    explicit Parity(const Options& /*options*/) {}
+    Index select(mor::Context<Cpu>& /*context*/, const mor::StepView<Cpu>& step) const {
+        Index kept = 0;
+        for (Index i = 0; i < step.num_candidates(); ++i) {
+            step.kept[kept] = i;
+            kept += step.step == 0 || step.hidden(i, 0) > 0 ? 1 : 0;
+        }
+        return kept;
+    }
+};
 
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+    add_strategy<mor::ExpertChoice>("expert_choice");
+    add_strategy<mor::ExpertChoice>("threshold", {}, Decision::causal);
+    add_strategy<mor::ExpertChoiceRouter<mor::LinearNetwork, mor::AuxiliaryRouter<>>>(
+        "auxiliary_router", {}, Decision::causal);
+    add_strategy<mor::TokenChoice>("token_choice");
+    add_strategy<mor::TokenChoiceRouter<mor::LinearNetwork, mor::LossFreeBalancing>>("loss_free");
+    add_strategy<mor::RandomChoice>("random");
+    add_strategy<mor::FixedDepth>("fixed");
+    add_strategy<Parity>("parity");
+    return benchmarks::run(argc, argv);
+}

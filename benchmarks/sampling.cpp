@@ -3,6 +3,7 @@
 // Time to draw one token from 49,152 logits, normally distributed: of deviation 1, where thousands
 // of tokens share the probability, and of deviation 4, where few do. A serving engine pays it on
 // one thread for every token of every request.
+#include "run.hpp"
 #include <mor/generate/sampler.hpp>
 
 #include <benchmark/benchmark.h>
@@ -56,11 +57,5 @@ int main(int argc, char** argv) {
     add("min_p_0.05", {.min_p = 0.05});
     add("repetition_penalty_1.1", {.repetition_penalty = 1.1});
     add("repetition_penalty_1.1_greedy", {.temperature = 0, .repetition_penalty = 1.1});
-    benchmark::Initialize(&argc, argv);
-    if (benchmark::ReportUnrecognizedArguments(argc, argv)) {
-        return 1;
-    }
-    benchmark::RunSpecifiedBenchmarks();
-    benchmark::Shutdown();
-    return 0;
+    return benchmarks::run(argc, argv);
 }

@@ -4,7 +4,8 @@
 // memory, with sequence-wise and depth-wise batching. Weights are random; a MoR token's depth is
 // drawn from the balanced distribution, so that speed does not depend on training.
 //
-// usage: serve_throughput 135M|360M REQUESTS MEAN_TOKENS OUTPUT.json
+// usage: serve_throughput 135M|360M REQUESTS MEAN_TOKENS OUTPUT.json [MODEL]
+// With a MODEL, such as 'MoR 3', that one alone, for a profile.
 #include "machine.hpp"
 #include "serving.hpp"
 
@@ -216,9 +217,9 @@ void add_lines(Cpu& cpu, const Setting& setting, const std::string& name, Index 
 }  // namespace
 
 int main(int argc, char** argv) try {
-    if (argc != 5) {
-        std::fprintf(stderr,
-                     "usage: serve_throughput 135M|360M REQUESTS MEAN_TOKENS OUTPUT.json\n");
+    if (argc != 5 && argc != 6) {
+        std::fprintf(
+            stderr, "usage: serve_throughput 135M|360M REQUESTS MEAN_TOKENS OUTPUT.json [MODEL]\n");
         return 2;
     }
     Setting setting{.shape = argv[1], .sizes = sizes_of(argv[1])};
@@ -233,11 +234,17 @@ int main(int argc, char** argv) try {
     setting.sizes.max_positions = setting.longest + 2;
     Cpu cpu;
     std::vector<Line> lines;
-    add_lines<mor::Vanilla>(cpu, setting, "vanilla", 1, lines);
-    add_lines<mor::Recursive<>>(cpu, setting, "recursive 3", 3, lines);
-    add_lines<BalancedMoR>(cpu, setting, "MoR 2", 2, lines);
-    add_lines<BalancedMoR>(cpu, setting, "MoR 3", 3, lines);
-    add_lines<BalancedMoR>(cpu, setting, "MoR 4", 4, lines);
+    const auto add = [&]<class A>(A, const std::string& name, Index num_recursions) {
+        if (argc == 5 || name == argv[5]) {
+            add_lines<A>(cpu, setting, name, num_recursions, lines);
+        }
+    };
+    add(mor::Vanilla{}, "vanilla", 1);
+    add(mor::Recursive<>{}, "recursive 3", 3);
+    for (const Index num_recursions : {2, 3, 4}) {
+        add(BalancedMoR{}, "MoR " + std::to_string(num_recursions), num_recursions);
+    }
+    mor::check<mor::ConfigError>(!lines.empty(), "no model ", argv[argc - 1]);
     constexpr int repetitions = 3;
     for (int i = 0; i < repetitions; ++i) {
         for (Line& line : lines) {

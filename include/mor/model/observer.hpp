@@ -9,6 +9,7 @@
 #include <mor/recursion/step.hpp>
 
 #include <concepts>
+#include <cstddef>
 #include <type_traits>
 
 namespace mor {
@@ -43,6 +44,18 @@ struct StepSeen {
     ConstMatrixView<B> scores = {};
 };
 
+/// A part of a recursion step; each comes once, but gathering twice: what the router sees, then
+/// what the block gets.
+enum class StepPhase { gather, select, compact, block, merge };
+inline constexpr std::size_t num_step_phases = 5;
+
+/// A part of a recursion step that is over, for measuring where the time goes.
+template <Backend B>
+struct PhaseSeen {
+    Index step = 0;
+    StepPhase phase = StepPhase::gather;
+};
+
 /// The recursion is over and its result merged. Only if the model has recursion steps.
 template <Backend B>
 struct RecursionSeen {
@@ -57,7 +70,8 @@ template <class O, class B>
 concept ObserverPolicy =
     std::same_as<std::remove_cvref_t<O>, NoObserver> ||
     std::invocable<O&, const EmbeddingSeen<B>&> || std::invocable<O&, const LayerSeen<B>&> ||
-    std::invocable<O&, const StepSeen<B>&> || std::invocable<O&, const RecursionSeen<B>&>;
+    std::invocable<O&, const StepSeen<B>&> || std::invocable<O&, const PhaseSeen<B>&> ||
+    std::invocable<O&, const RecursionSeen<B>&>;
 
 namespace detail {
 
@@ -66,7 +80,7 @@ consteval void explain_observer() {
     static_assert(
         ObserverPolicy<O, B>,
         "mor: ObserverPolicy: an observer must be callable with EmbeddingSeen, LayerSeen, "
-        "StepSeen or RecursionSeen of the model's backend");
+        "StepSeen, PhaseSeen or RecursionSeen of the model's backend");
 }
 
 }  // namespace detail

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <mor/cache/key_value_cache.hpp>
+#include <mor/model/depth_limits.hpp>
 #include <mor/model/key_value_sources.hpp>
 #include <mor/model/observer.hpp>
 #include <mor/model/trace.hpp>
@@ -13,7 +14,6 @@
 
 #include <algorithm>
 #include <concepts>
-#include <span>
 #include <vector>
 
 namespace mor {
@@ -127,6 +127,7 @@ private:
         auto& record = trace_.at(layer);
         record = {};
         if (rows.size() == 0) {
+            notify(LayerSeen<B>{layer, model_.layout().step_of(layer), rows, x});
             return;
         }
         record.rows = rows;
@@ -183,7 +184,9 @@ private:
     /// returns the same description of the rows that took it.
     StepView<B> run_step(Index step, MatrixView<B> h, StepView<B> view) {
         describe(step, h, view);
+        notify(PhaseSeen<B>{step, StepPhase::gather});
         const Index count = limit_depth(view, select(view));
+        notify(PhaseSeen<B>{step, StepPhase::select});
         const ConstIndexView<B> kept = view.kept.slice(0, count);
         const Rows<B> rows = ops::select_rows<B>(context_, view.rows, kept);
         const IndexView<B> active = context_.indices(count);
@@ -196,27 +199,31 @@ private:
         record.ran_all =
             shares_first_step<typename A::Cache> && step == 0 && count < view.num_candidates();
 
+        notify(PhaseSeen<B>{step, StepPhase::compact});
+
         StepView<B> next{.rows = rows, .source = active};
-        MatrixView<B> result{};
-        if (record.ran_all) {
-            const MatrixView<B> x = copy_of(view.hidden);
-            inject(step, record, view.source, x);
-            run_shared_block(step, x, view.rows, view.source);
-            result = context_.matrix(count, h.columns());
-            ops::gather_rows<B>(context_, x, kept, result);
-        } else {
-            result = context_.matrix(count, h.columns());
-            ops::gather_rows<B>(context_, view.hidden, kept, result);
-            inject(step, record, active, result);
-            run_shared_block(step, result, rows, active);
-        }
         if constexpr (uses_previous<Router>) {
             const MatrixView<B> previous = context_.matrix(count, h.columns());
             ops::gather_rows<B>(context_, view.hidden, kept, previous);
             next.previous = previous;
         }
+        const MatrixView<B> result = context_.matrix(count, h.columns());
+        if (record.ran_all) {
+            const MatrixView<B> x = copy_of(view.hidden);
+            notify(PhaseSeen<B>{step, StepPhase::gather});
+            inject(step, record, view.source, x);
+            run_shared_block(step, x, view.rows, view.source);
+            ops::gather_rows<B>(context_, x, kept, result);
+        } else {
+            ops::gather_rows<B>(context_, view.hidden, kept, result);
+            notify(PhaseSeen<B>{step, StepPhase::gather});
+            inject(step, record, active, result);
+            run_shared_block(step, result, rows, active);
+        }
+        notify(PhaseSeen<B>{step, StepPhase::block});
         record.result = result;
         Merge::template step<B>(context_, h, trace_.merge, {active, record.weight}, result);
+        notify(PhaseSeen<B>{step, StepPhase::merge});
         notify(StepSeen<B>{view, kept, active, record.weight, h, scores_of(step)});
         return next;
     }
@@ -246,7 +253,7 @@ private:
                            view.capacity, ", expected a number above 0 and at most ", most);
         view.is_last = step + 1 >= std::min(num_steps, forward.depth.max_depth) ||
                        step + 1 == view.forced_depth;
-        view.is_last_of = last_steps(step, view.rows);
+        view.is_last_of = last_steps(context_, forward.depth, step, view.rows);
         view.entered = trace_.rows;
         const Index candidates = view.source.size();
         const MatrixView<B> hidden = context_.matrix(candidates, h.columns());
@@ -254,23 +261,6 @@ private:
         view.hidden = hidden;
         view.kept = context_.indices(candidates);
         view.weight = context_.vector(candidates);
-    }
-
-    /// 1 for the rows whose sequence may go no deeper than this step; empty without such limits.
-    ConstIndexView<B> last_steps(Index step, const Rows<B>& rows) {
-        const std::span<const Index> limits = options_.forward.depth.max_depths;
-        if (limits.empty()) {
-            return {};
-        }
-        const std::vector<Index> offsets = to_host(rows.offsets);
-        std::vector<Index> is_last;
-        for (std::size_t s = 0; s < limits.size(); ++s) {
-            is_last.resize(static_cast<std::size_t>(offsets[s + 1]),
-                           step + 1 >= limits[s] ? Index{1} : Index{0});
-        }
-        const IndexView<B> view = context_.indices(rows.size());
-        from_host(view, is_last);
-        return view;
     }
 
     Index select(const StepView<B>& view) {
@@ -305,35 +295,7 @@ private:
         if (is_over || depth.max_depths.empty()) {
             return is_over ? 0 : count;
         }
-        return limit_sequences(view, count);
-    }
-
-    Index limit_sequences(const StepView<B>& view, Index count) {
-        const std::vector<Index> kept = to_host(ConstIndexView<B>{view.kept.slice(0, count)});
-        const std::vector<Index> offsets = to_host(view.rows.offsets);
-        std::vector<Index> stays;  // which of the kept rows
-        std::vector<Index> remaining;
-        std::size_t sequence = 0;
-        for (std::size_t i = 0; i < kept.size(); ++i) {
-            while (kept[i] >= offsets[sequence + 1]) {
-                ++sequence;
-            }
-            if (view.step < options_.forward.depth.max_depths[sequence]) {
-                stays.push_back(static_cast<Index>(i));
-                remaining.push_back(kept[i]);
-            }
-        }
-        if (stays.size() == kept.size()) {
-            return count;
-        }
-        const Index left = std::ssize(stays);
-        from_host(view.kept.slice(0, left), remaining);
-        const IndexView<B> which = context_.indices(left);
-        const MatrixView<B> weight = context_.matrix(left, 1);
-        from_host(which, stays);
-        ops::gather_rows<B>(context_, {view.weight.data(), {count, 1}}, which, weight);
-        ops::copy<B>(context_, weight, {view.weight.data(), {left, 1}});
-        return left;
+        return limit_sequences(context_, depth, view, count);
     }
 
     /// x [rows, hidden] are the hidden states of the recursion's rows `active`.

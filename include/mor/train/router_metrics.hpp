@@ -34,7 +34,9 @@ struct RouterMetrics {
     double max_violation = 0;                 // (max load - mean load) / mean load over depths
     double load_entropy = 0;                  // of the loads, over log(steps): 1 is even
     std::vector<Index> depth_histogram = {};  // [steps + 1] tokens by how many steps they took
-    std::vector<ScoreHistogram> scores = {};  // [steps] of routers with a score a step
+    // [steps] of expert-choice, a step's candidates; of token-choice, all tokens, each selected in
+    // the last step that it takes.
+    std::vector<ScoreHistogram> scores = {};
 };
 
 namespace detail {
@@ -114,6 +116,23 @@ void measure_causal_rule(const typename A::Router& router, const Trace<A, B>& tr
     }
 }
 
+/// Adds the scores of routers that decide all steps at once: token-choice.
+template <class A, Backend B>
+void measure_first_decision(const Trace<A, B>& trace, RouterMetrics& metrics) {
+    const auto scores = to_host(ConstMatrixView<B>{trace.router.scores});
+    const std::vector<Index> last = to_host(ConstIndexView<B>{trace.router.best});
+    const std::size_t steps = trace.steps.size();
+    for (std::size_t step = 0; step < steps; ++step) {
+        std::vector<typename B::Element> own(last.size());
+        std::vector<char> is_last(last.size());
+        for (std::size_t row = 0; row < last.size(); ++row) {
+            own[row] = scores[row * steps + step];
+            is_last[row] = last[row] == static_cast<Index>(step) ? 1 : 0;
+        }
+        metrics.scores.push_back(histogram_of(own, is_last));
+    }
+}
+
 /// Positions below the longest sequence's length that the step kept in no sequence.
 template <class A, Backend B>
 [[nodiscard]] double dead_positions(const Trace<A, B>& trace, const std::vector<Index>& active) {
@@ -169,6 +188,8 @@ template <class A, Backend B>
     detail::measure_load(metrics);
     if constexpr (requires { router.causality(); }) {
         detail::measure_causal_rule(router, trace, metrics);
+    } else if constexpr (requires { trace.router.best; }) {
+        detail::measure_first_decision(trace, metrics);
     }
     return metrics;
 }

@@ -270,6 +270,31 @@ TEST_CASE("an observer sees every layer and step") {
     CHECK(decoding.key_bytes == cache.bytes_in_use());
 }
 
+TEST_CASE("an observer is told of layers that no row reached, and of each part of a step") {
+    Fixture<mor::MoRExpert<mor::MiddleCycle>> fixture;
+    Depths rows;
+    fixture.model.forward(
+        fixture.context, fixture.sequences.batch(), {.depth = {.max_depth = 1}}, fixture.trace,
+        [&](const mor::LayerSeen<Cpu>& seen) { rows.push_back(seen.rows.size()); });
+    CHECK(rows == Depths{40, 40, 40, 0, 0, 0, 0, 40});
+
+    using mor::StepPhase;
+    std::vector<StepPhase> phases;
+    Depths steps;
+    fixture.model.forward(fixture.context, fixture.sequences.batch(), {}, fixture.trace,
+                          [&](const mor::PhaseSeen<Cpu>& seen) {
+                              phases.push_back(seen.phase);
+                              steps.push_back(seen.step);
+                          });
+    const std::vector<StepPhase> one_step{StepPhase::gather, StepPhase::select, StepPhase::compact,
+                                          StepPhase::gather, StepPhase::block,  StepPhase::merge};
+    REQUIRE(phases.size() == 18);
+    for (std::size_t i = 0; i < phases.size(); ++i) {
+        CHECK(phases[i] == one_step[i % 6]);
+        CHECK(steps[i] == static_cast<Index>(i / 6));
+    }
+}
+
 TEST_CASE_TEMPLATE("the bytes that an observer sees are those in the cache", A,
                    mor::MoRExpert<mor::Cycle, mor::RecursiveSharingCache>,
                    mor::MoRExpert<mor::Cycle, mor::HybridCache>,

@@ -53,13 +53,22 @@ struct Made {
 
 TEST_CASE("depths, dead positions and loads") {
     Made<mor::MoRToken<>> made;
+    // The sigmoid of 1 is 0.731, of -1 0.269.
+    const auto scores = made.context.matrix(8, 2);
+    mor::from_host(scores, Values{-1, 1, -1, 1, 1, -1, 1, -1, 1, -1, -1, 1, 1, -1, -1, 1});
+    made.trace.router.scores = scores;
+    made.trace.router.best = made.indices({1, 1, 0, 0, 0, 1, 0, 1});
     const mor::RouterMetrics metrics = made.measure();
+    REQUIRE(metrics.scores.size() == 2);
+    CHECK(metrics.scores[0].selected[14] == 4);
+    CHECK(metrics.scores[0].unselected[5] == 4);
+    CHECK(metrics.scores[1].selected[14] == 4);
+    CHECK(metrics.scores[1].unselected[5] == 4);
     CHECK(metrics.depth_histogram == Rows{0, 4, 4});
     CHECK(metrics.max_violation == 0);
     CHECK(metrics.load_entropy == doctest::Approx(1));
     CHECK(metrics.dead_token_ratio == 0.25);  // nobody took position 2 to the last step
     CHECK(!metrics.sampling_accuracy);
-    CHECK(metrics.scores.empty());
 
     made.trace.steps.back().active = made.indices({0, 5});
     const mor::RouterMetrics uneven = made.measure();

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mor/backends/cpu/eigen.hpp>
+#include <mor/backends/cpu/vector_instructions.hpp>
 #include <mor/core/backend.hpp>
 #include <mor/core/error.hpp>
 
@@ -36,12 +37,13 @@ public:
 
     struct Options {
         Index threads = 0;  // 0: one for each hardware thread
+        bool warns = true;  // once a program, if it was compiled without vector instructions
     };
 
     Cpu() : Cpu{Options{}} {}
 
     /// Starts the threads. Throws ConfigError if the count is negative or absurd.
-    explicit Cpu(const Options& options) : threads_{options.threads} {
+    explicit Cpu(Options options) : threads_{options.threads} {
         constexpr Index most = 4'096;
         check<ConfigError>(threads_ >= 0 && threads_ <= most, "mor::Cpu: threads is ", threads_,
                            ", expected 0 (one for each hardware thread) to ", Index{most});
@@ -50,6 +52,9 @@ public:
         }
         if (threads_ > 1) {
             pool_ = std::make_unique<Eigen::ThreadPool>(static_cast<int>(threads_ - 1));
+        }
+        if (options.warns) {
+            cpu::detail::warn_without_vector_instructions();
         }
     }
 

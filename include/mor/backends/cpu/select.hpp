@@ -7,58 +7,107 @@
 #include <mor/ops/select.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
-#include <functional>
+#include <cstdint>
 #include <limits>
+#include <numeric>
+#include <type_traits>
 
 namespace mor {
 
+namespace cpu::detail {
+
+/// Integers in the order of numbers: comparing and counting them vectorises without any flag that
+/// lets a compiler take liberties with NaN. NaN is as low as -infinity; -0 equals 0.
+template <class T>
+class OrderedKeys {
+    static_assert(std::numeric_limits<T>::is_iec559);
+
+public:
+    using Key = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+
+    static Key of(T score) {
+        const T lowest = -std::numeric_limits<T>::infinity();
+        const T number = std::isnan(score) ? lowest : score + T{0};
+        const auto bits = std::bit_cast<Key>(number);
+        return bits ^ (bits < 0 ? std::numeric_limits<Key>::max() : Key{0});
+    }
+    static Key count_from(const Key* keys, Index n, Key bound) {
+        Key count = 0;
+        for (Index i = 0; i < n; ++i) {
+            count += keys[i] >= bound ? Key{1} : Key{0};
+        }
+        return count;
+    }
+};
+
+}  // namespace cpu::detail
+
+// Bisection: a bound that exactly k keys reach is found after about log2(n) passes, each of which
+// counts a packet at a time; a partition would move keys one by one. If k falls among equal keys,
+// the bisection goes on until the bound is theirs.
 template <class T>
 struct Kernel<op::TopK, Cpu<T>> {
     static Index run(Context<Cpu<T>>& context, View<const T, 1> scores,
                      View<const Index, 1> offsets, View<const Index, 1> k, View<Index, 1> kept) {
         const typename Arena<HostSpace>::Scope scope{context.arena()};
-        const auto sorted = context.vector(scores.size());
+        const auto keys = context.arena().template make<Key, 1>({scores.size()});
+        const IndexView<Cpu<T>> begin = context.indices(k.size());  // in kept
         Index count = 0;
         for (Index s = 0; s < k.size(); ++s) {
-            count += select(scores, offsets[s], offsets[s + 1], k[s], sorted.data(),
-                            kept.data() + count);
+            begin[s] = count;
+            count += std::clamp<Index>(k[s], 0, offsets[s + 1] - offsets[s]);
         }
+        constexpr Index passes = 16;  // over a sequence, for the cost of a piece
+        const Index grain =
+            cpu::detail::grain_rows(passes * scores.size() / std::max<Index>(1, k.size()));
+        context.backend().parallel_for(k.size(), grain, [&](Index first, Index last) {
+            for (Index s = first; s < last; ++s) {
+                select(scores, offsets[s], offsets[s + 1], k[s], keys.data() + offsets[s],
+                       kept.data() + begin[s]);
+            }
+        });
         return count;
     }
 
 private:
-    static T comparable(T score) {
-        return std::isnan(score) ? -std::numeric_limits<T>::infinity() : score;
-    }
+    using Keys = cpu::detail::OrderedKeys<T>;
+    using Key = typename Keys::Key;
 
-    // Finds the k-th largest score, keeps all above it, and fills up with the first equal ones.
-    static Index select(View<const T, 1> scores, Index first, Index last, Index k, T* sorted,
-                        Index* kept) {
+    static void select(View<const T, 1> scores, Index first, Index last, Index k, Key* keys,
+                       Index* kept) {
         const Index n = last - first;
         if (k <= 0 || n == 0) {
-            return 0;
+            return;
         }
         if (k >= n) {
-            for (Index i = 0; i < n; ++i) {
-                kept[i] = first + i;
-            }
-            return n;
+            std::iota(kept, kept + n, first);
+            return;
         }
-        std::transform(scores.data() + first, scores.data() + last, sorted, comparable);
-        std::nth_element(sorted, sorted + (k - 1), sorted + n, std::greater<>{});
-        const T bound = sorted[k - 1];
-        const auto above =
-            std::count_if(sorted, sorted + (k - 1), [bound](T score) { return score > bound; });
-        Index equal_left = k - static_cast<Index>(above);
-        Index count = 0;
-        for (Index i = first; i < last; ++i) {
-            const T score = comparable(scores[i]);
-            if (score > bound || (score == bound && equal_left-- > 0)) {
-                kept[count++] = i;
+        std::transform(scores.data() + first, scores.data() + last, keys, Keys::of);
+        // k keys or more reach `low`; fewer, `num_high`, reach `high`.
+        Key low = *std::min_element(keys, keys + n);
+        Key high = *std::max_element(keys, keys + n) + 1;
+        Index num_high = 0;
+        while (high - 1 > low && num_high < k) {
+            const Key middle = std::midpoint(low, high);
+            const Index count = Keys::count_from(keys, n, middle);
+            if (count > k) {
+                low = middle;
+            } else {
+                high = middle;
+                num_high = count;
             }
         }
-        return count;
+        Index equal_left = k - num_high;
+        Index* out = kept;
+        for (Index i = 0; out != kept + k; ++i) {
+            *out = first + i;
+            const bool equal = equal_left > 0 && keys[i] == low;
+            equal_left -= equal ? 1 : 0;
+            out += keys[i] >= high || equal ? 1 : 0;
+        }
     }
 };
 

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Decoder blocks of the 135M and 360M shapes, forward and backward: four layers and a head of 256
+// words, which weighs next to nothing.
+#include "run.hpp"
+#include "serving.hpp"
+
+#include <vector>
+
+namespace {
+
+using serving::Cpu;
+using serving::Index;
+
+benchmarks::Roofline roofline;
+
+/// Passes over sequences of state.range(1) tokens, state.range(0) tokens in all.
+struct Passes {
+    Passes(const char* shape, benchmark::State& state)
+        : model{cpu, sizes_for(shape, state.range(1)), {}, 1},
+          tokens(static_cast<std::size_t>(state.range(0)), 7),
+          lengths(static_cast<std::size_t>(state.range(0) / state.range(1)), state.range(1)) {}
+
+    static mor::ModelConfig sizes_for(const char* shape, Index length) {
+        mor::ModelConfig sizes = serving::sizes_of(shape);
+        sizes.num_layers = 4;
+        sizes.vocab_size = 256;
+        sizes.max_positions = length;
+        return sizes;
+    }
+    void forward() { model.forward(context, {tokens, lengths}, {}, trace); }
+    void backward() { mor::backward(model, context, trace, trace.logits); }
+
+    Cpu cpu;
+    mor::Model<mor::Vanilla, Cpu> model;
+    mor::Context<Cpu> context{cpu};
+    mor::Trace<mor::Vanilla, Cpu> trace;
+    std::vector<mor::TokenId> tokens;
+    std::vector<Index> lengths;
+};
+
+void finish(benchmark::State& state, double flops) {
+    benchmarks::report(state, roofline, flops / static_cast<double>(state.iterations()), 0);
+}
+
+void forward(benchmark::State& state, const char* shape) {
+    Passes passes{shape, state};
+    passes.forward();
+    const double before = passes.context.flops();
+    for (auto _ : state) {
+        passes.forward();
+    }
+    finish(state, passes.context.flops() - before);
+}
+
+void backward(benchmark::State& state, const char* shape) {
+    Passes passes{shape, state};
+    double flops = 0;
+    for (auto _ : state) {
+        state.PauseTiming();
+        passes.forward();
+        const double before = passes.context.flops();
+        state.ResumeTiming();
+        passes.backward();
+        flops += passes.context.flops() - before;
+    }
+    finish(state, flops);
+}
+
+void add(const char* name, void (*function)(benchmark::State&, const char*), const char* shape) {
+    benchmark::RegisterBenchmark(name, function, shape)
+        ->ArgNames({"tokens", "length"})
+        ->Args({512, 512})
+        ->Args({2'048, 256})
+        ->Repetitions(5)
+        ->UseRealTime()
+        ->Unit(benchmark::kMillisecond);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    roofline = benchmarks::add_roofline(Cpu{}.threads());
+    add("forward_135M", forward, "135M");
+    add("backward_135M", backward, "135M");
+    add("forward_360M", forward, "360M");
+    add("backward_360M", backward, "360M");
+    return benchmarks::run(argc, argv);
+}

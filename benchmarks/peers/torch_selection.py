@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Times the authors' way to choose rows, torch.topk and sort, at the sizes of benchmark `selection`.
+
+Needs PyTorch (Debian: python3-torch). Writes JSON to the file named, or prints it.
+usage: torch_selection.py [OUTPUT.json]
+"""
+import json
+import statistics
+import sys
+import time
+
+import torch
+
+SEQUENCES = 32
+
+
+def microseconds(function, repetitions=30):
+    function()
+    times = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return 1e6 * statistics.median(times)
+
+
+def main():
+    rows = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        for length in (1024, 2048, 8192):
+            scores = torch.randn(SEQUENCES, length, generator=torch.Generator().manual_seed(1))
+            k = length * 2 // 3
+
+            def choose():
+                _, chosen = torch.topk(scores, k, dim=1, sorted=False)
+                return torch.sort(chosen, dim=1)
+
+            rows.append({"rows": length, "threads": threads, "microseconds": microseconds(choose)})
+    report = {"peer": f"PyTorch {torch.__version__}", "sequences": SEQUENCES, "results": rows}
+    text = json.dumps(report, indent=1)
+    if len(sys.argv) > 1:
+        with open(sys.argv[1], "w", encoding="utf-8") as out:
+            out.write(text + "\n")
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

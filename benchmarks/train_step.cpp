@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One update of models of the 135M shape on 4 x 256 tokens: the dense model, and MoR with the
+// default capacities. Each reports its operations, its share of the peak, and the memory that
+// weights, gradients, optimiser and activations take.
+#include "noise.hpp"
+#include "run.hpp"
+#include "serving.hpp"
+
+#include <memory>
+
+namespace {
+
+using benchmarks::Noise;
+using serving::Cpu;
+using serving::Index;
+
+benchmarks::Roofline roofline;
+
+template <class A>
+struct Training {
+    static mor::ArchitectureOptions<A> options_for(Index num_recursions) {
+        mor::ArchitectureOptions<A> options{};
+        if constexpr (A::Sharing::has_steps) {
+            options.sharing.num_recursions = num_recursions;
+        }
+        return options;
+    }
+    static mor::ModelConfig sizes_for(Index num_recursions) {
+        mor::ModelConfig sizes = serving::sizes_of("135M");
+        sizes.max_positions = 256;
+        return A::Sharing::has_steps ? serving::sizes_with_steps(sizes, num_recursions) : sizes;
+    }
+
+    explicit Training(Index num_recursions)
+        : model{cpu, sizes_for(num_recursions), options_for(num_recursions), 1},
+          noise{model.config().vocab_size},
+          trainer{model,
+                  noise,
+                  {0, Noise::size()},
+                  {.steps = 1 << 20, .batch = 4, .sequence = 256, .measures_routing = false}} {}
+
+    Cpu cpu;
+    mor::Model<A, Cpu> model;
+    Noise noise;
+    mor::Trainer<A, Cpu, Noise> trainer;
+};
+
+/// Operations a second, as a share of the peak.
+template <class A>
+void train_step(benchmark::State& state) {
+    Training<A> training{state.range(0)};
+    training.trainer.step();  // allocates
+    const Index allocations = training.trainer.context().arena().allocations();
+    double flops = 0;
+    for (auto _ : state) {
+        flops = training.trainer.step().flops;
+    }
+    const auto parameters = static_cast<double>(training.model.num_parameters());
+    const auto arena = static_cast<double>(training.trainer.context().arena().capacity_bytes());
+    benchmarks::report(state, roofline, flops, 0);
+    state.counters["flops_per_step"] = flops;
+    state.counters["tokens/s"] = benchmark::Counter(
+        1'024.0 * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
+    state.counters["allocations"] =
+        static_cast<double>(training.trainer.context().arena().allocations() - allocations);
+    // Weight, gradient and two moments of each parameter, and the activations.
+    state.counters["memory_bytes"] = 4 * sizeof(float) * parameters + arena;
+    state.counters["activation_bytes"] = arena;
+}
+
+template <class A>
+void add(const char* name, Index num_recursions) {
+    benchmark::RegisterBenchmark(name, train_step<A>)
+        ->Arg(num_recursions)
+        ->Iterations(1)
+        ->Repetitions(5)
+        ->UseRealTime()
+        ->Unit(benchmark::kMillisecond);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    roofline = benchmarks::add_roofline(Cpu{}.threads());
+    add<mor::Vanilla>("dense", 1);
+    add<mor::Recursive<>>("recursive", 3);
+    for (const Index num_recursions : {2, 3, 4}) {
+        add<mor::MoRExpert<>>("mor_expert", num_recursions);
+    }
+    return benchmarks::run(argc, argv);
+}
