@@ -72,7 +72,7 @@ void add(const char* name, void (*function)(benchmark::State&, const char*), con
         ->ArgNames({"tokens", "length"})
         ->Args({512, 512})
         ->Args({2'048, 256})
-        ->Repetitions(5)
+        ->Repetitions(3)
         ->UseRealTime()
         ->Unit(benchmark::kMillisecond);
 }

@@ -15,7 +15,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 INCLUDES = [f"-I{ROOT}/include", "-isystem", "/usr/include/eigen3"]
-REPETITIONS = 5
+REPETITIONS = 3
 
 MODEL = """#include <mor/mor.hpp>
 int main() {

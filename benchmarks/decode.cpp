@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One token for each of 1, 8 or 32 sequences of 256 tokens, at the shape of 135M: the dense model,
+// One token for each of 1, 8 or 32 sequences of 64 tokens, at the shape of 135M: the dense model,
 // and MoR whose depths are balanced. Weights are read once for each step that any sequence takes;
 // bytes count those, and the keys and values.
 #include "run.hpp"
@@ -69,8 +69,8 @@ void decode(benchmark::State& state) {
         }
         return tokens;
     };
-    const std::vector<Index> prompt(static_cast<std::size_t>(batch), 256);
-    model.extend(context, {draw(256 * batch), prompt}, cache, trace,
+    const std::vector<Index> prompt(static_cast<std::size_t>(batch), 64);
+    model.extend(context, {draw(64 * batch), prompt}, cache, trace,
                  {.logits = mor::Logits::last_rows});
     const std::vector<Index> one(static_cast<std::size_t>(batch), 1);
     Reads all;
@@ -94,8 +94,8 @@ template <class A>
 void add(const char* name, Index num_recursions) {
     auto* const entry = benchmark::RegisterBenchmark(name, decode<A>);
     entry->ArgNames({"batch", "recursions"})
-        ->Iterations(20)
-        ->Repetitions(5)
+        ->Iterations(40)
+        ->Repetitions(3)
         ->UseRealTime()
         ->Unit(benchmark::kMillisecond);
     for (const Index batch : {1, 8, 32}) {

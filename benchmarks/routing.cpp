@@ -205,14 +205,13 @@ private:
 
 /// Routed and dense passes in turn; medians over the repetitions.
 template <class R>
-void measure(benchmark::State& state, const Setting& setting, const typename R::Options& router) {
+void measure(benchmark::State& state, const Setting& setting) {
     using A = RoutedBy<R>;
     using Dense = mor::Recursive<>;
     Cpu cpu;
     Bench<A> routed{cpu,
                     setting,
                     {.sharing = {.num_recursions = setting.num_recursions},
-                     .router = router,
                      .schedule = {.capacities = setting.capacities()}}};
     Bench<Dense> dense{cpu, setting, {.sharing = {.num_recursions = setting.num_recursions}}};
     routed.run();
@@ -242,36 +241,38 @@ void measure(benchmark::State& state, const Setting& setting, const typename R::
     state.counters["max_violation"] = routed.max_violation();
 }
 
-/// Measures a strategy at the base setting and along each axis from there.
+enum class Axes { main, all };
+
+/// Measures a strategy at the base setting and along axes from there; along all of them, it takes
+/// minutes.
 template <class R>
-void add_strategy(const std::string& name, const typename R::Options& options = {},
-                  Decision decision = Decision::look_ahead) {
-    const auto add = [&](const std::string& where, Setting setting) {
+void add_strategy(const std::string& name, Axes axes, Decision decision = Decision::look_ahead) {
+    const auto add = [&](const std::string& where, Setting setting, int repetitions = 5) {
         setting.decision = decision;
-        benchmark::RegisterBenchmark((name + "/" + where).c_str(), measure<R>, setting, options)
+        benchmark::RegisterBenchmark((name + "/" + where).c_str(), measure<R>, setting)
             ->UseManualTime()
-            ->Iterations(5)
+            ->Iterations(repetitions)
             ->Unit(benchmark::kMillisecond);
     };
     add("base", {});
-    for (const Index length : {1'024, 2'048, 4'096, 8'192}) {
+    for (const Index length : {1'024, 2'048}) {
         add("length:" + std::to_string(length), {.sequences = 1, .length = length});
-    }
-    for (const Index sequences : {1, 32}) {
-        add("sequences:" + std::to_string(sequences), {.sequences = sequences});
-    }
-    for (const Index width : {960, 2'048}) {
-        add("width:" + std::to_string(width), {.width = width, .sequences = 2});
     }
     for (const Index num_recursions : {2, 4}) {
         add("recursions:" + std::to_string(num_recursions), {.num_recursions = num_recursions});
     }
-    // Others decide how many they keep.
-    const bool keeps_to_capacity =
-        decision == Decision::look_ahead &&
-        (std::same_as<R, mor::ExpertChoice> || std::same_as<R, mor::RandomChoice>);
-    for (const int percent : {90, 75, 50, 25, 12}) {
-        if (keeps_to_capacity) {
+    add("width:960", {.width = 960, .sequences = 2});
+    if (axes == Axes::main) {
+        return;
+    }
+    for (const Index length : {4'096, 8'192}) {
+        add("length:" + std::to_string(length), {.sequences = 1, .length = length}, 3);
+    }
+    add("sequences:1", {.sequences = 1});
+    add("sequences:32", {.sequences = 32}, 3);
+    add("width:2048", {.width = 2'048, .sequences = 2}, 3);
+    if constexpr (std::same_as<R, mor::ExpertChoice>) {  // others decide how many they keep
+        for (const int percent : {90, 75, 50, 25, 12}) {
             add("capacity:" + std::to_string(percent), {.last_capacity = percent / 100.0});
         }
     }
@@ -296,14 +297,15 @@ struct Parity {
 }  // namespace
 
 int main(int argc, char** argv) {
-    add_strategy<mor::ExpertChoice>("expert_choice");
-    add_strategy<mor::ExpertChoice>("threshold", {}, Decision::causal);
+    add_strategy<mor::ExpertChoice>("expert_choice", Axes::all);
+    add_strategy<mor::ExpertChoice>("threshold", Axes::main, Decision::causal);
     add_strategy<mor::ExpertChoiceRouter<mor::LinearNetwork, mor::AuxiliaryRouter<>>>(
-        "auxiliary_router", {}, Decision::causal);
-    add_strategy<mor::TokenChoice>("token_choice");
-    add_strategy<mor::TokenChoiceRouter<mor::LinearNetwork, mor::LossFreeBalancing>>("loss_free");
-    add_strategy<mor::RandomChoice>("random");
-    add_strategy<mor::FixedDepth>("fixed");
-    add_strategy<Parity>("parity");
+        "auxiliary_router", Axes::main, Decision::causal);
+    add_strategy<mor::TokenChoice>("token_choice", Axes::all);
+    add_strategy<mor::TokenChoiceRouter<mor::LinearNetwork, mor::LossFreeBalancing>>("loss_free",
+                                                                                     Axes::main);
+    add_strategy<mor::RandomChoice>("random", Axes::main);
+    add_strategy<mor::FixedDepth>("fixed", Axes::main);
+    add_strategy<Parity>("parity", Axes::main);
     return benchmarks::run(argc, argv);
 }

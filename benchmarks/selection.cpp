@@ -30,6 +30,7 @@ struct Scores {
         for (Index i = 0; i < scores.size(); ++i) {
             scores[i] = static_cast<float>(random.normal());
         }
+        offsets[0] = 0;
         for (Index s = 0; s < sequences; ++s) {
             offsets[s + 1] = offsets[s] + length;
             k[s] = most;

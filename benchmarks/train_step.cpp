@@ -73,8 +73,7 @@ template <class A>
 void add(const char* name, Index num_recursions) {
     benchmark::RegisterBenchmark(name, train_step<A>)
         ->Arg(num_recursions)
-        ->Iterations(1)
-        ->Repetitions(5)
+        ->Iterations(4)
         ->UseRealTime()
         ->Unit(benchmark::kMillisecond);
 }

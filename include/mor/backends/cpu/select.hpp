@@ -7,8 +7,10 @@
 #include <mor/ops/select.hpp>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <numeric>
@@ -33,12 +35,20 @@ public:
         const auto bits = std::bit_cast<Key>(number);
         return bits ^ (bits < 0 ? std::numeric_limits<Key>::max() : Key{0});
     }
+    /// How many of keys [n] are `bound` or more. Four sums side by side, as one would wait for
+    /// itself.
     static Key count_from(const Key* keys, Index n, Key bound) {
-        Key count = 0;
-        for (Index i = 0; i < n; ++i) {
-            count += keys[i] >= bound ? Key{1} : Key{0};
+        constexpr Index num_sums = 4;
+        const Index part = n / num_sums;
+        std::array<Key, num_sums> sums{};
+        for (Index i = 0; i < part; ++i) {
+            for (Index s = 0; s < num_sums; ++s) {
+                sums[static_cast<std::size_t>(s)] += keys[s * part + i] >= bound ? Key{1} : Key{0};
+            }
         }
-        return count;
+        const auto rest = std::count_if(keys + num_sums * part, keys + n,
+                                        [bound](Key key) { return key >= bound; });
+        return std::accumulate(sums.begin(), sums.end(), static_cast<Key>(rest));
     }
 };
 
@@ -100,13 +110,24 @@ private:
                 num_high = count;
             }
         }
-        Index equal_left = k - num_high;
-        Index* out = kept;
-        for (Index i = 0; out != kept + k; ++i) {
-            *out = first + i;
-            const bool equal = equal_left > 0 && keys[i] == low;
-            equal_left -= equal ? 1 : 0;
-            out += keys[i] >= high || equal ? 1 : 0;
+        if (num_high == k) {
+            keep(keys, first, kept, k, [high](Key key) { return key >= high; });
+        } else {
+            keep(keys, first, kept, k, [=, equal_left = k - num_high](Key key) mutable {
+                const bool equal = key == low && equal_left > 0;
+                equal_left -= equal ? 1 : 0;
+                return key >= high || equal;
+            });
+        }
+    }
+
+    /// The first k rows, counted from `first`, whose keys pass.
+    template <class Passes>
+    static void keep(const Key* keys, Index first, Index* kept, Index k, Passes passes) {
+        Index count = 0;
+        for (Index i = 0; count < k; ++i) {
+            kept[count] = first + i;
+            count += passes(keys[i]) ? 1 : 0;
         }
     }
 };
