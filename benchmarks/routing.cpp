@@ -139,8 +139,11 @@ public:
 
     Pass run() {
         Pass pass{Stopwatch{context_}};
-        model_.forward(context_, {tokens_, lengths_}, {.decision = setting_.decision}, trace_,
-                       pass.watch);
+        // The limit limits nothing, but models without routing then run step by step, too.
+        model_.forward(
+            context_, {tokens_, lengths_},
+            {.decision = setting_.decision, .depth = {.max_depth = setting_.num_recursions}},
+            trace_, pass.watch);
         pass.score = time_scores();
         pass.losses = time_losses();
         return pass;
@@ -269,9 +272,9 @@ void add_strategy(const std::string& name, Axes axes, Decision decision = Decisi
         add("length:" + std::to_string(length), {.sequences = 1, .length = length}, 3);
     }
     add("sequences:1", {.sequences = 1});
-    add("sequences:32", {.sequences = 32}, 3);
-    add("width:2048", {.width = 2'048, .sequences = 2}, 3);
     if constexpr (std::same_as<R, mor::ExpertChoice>) {  // others decide how many they keep
+        add("sequences:32", {.sequences = 32}, 3);
+        add("width:2048", {.width = 2'048, .sequences = 2}, 3);
         for (const int percent : {90, 75, 50, 25, 12}) {
             add("capacity:" + std::to_string(percent), {.last_capacity = percent / 100.0});
         }

@@ -64,6 +64,14 @@ it is little: sequence-wise batching of more sequences is about as fast, and wai
 
 ![Rows in each call of the shared block](serving_occupancy.svg)
 
+## Where the time goes
+
+`{profile_command}` (MoR with three recursions, all its lines) under `scripts/profile.py`, share of the samples of both threads:
+
+{profile}
+
+"Engine" is the scheduler alone; with sampling it makes up what the first table calls scheduler.
+
 ## Memory
 
 Keys and values stored for a token by the shared layers, over those of a model in which every token takes every step; the
@@ -198,6 +206,11 @@ def memory(reports):
     return table(["model", "(Nr+1)/(2Nr)", "measured", "difference"], rows)
 
 
+def profile(report):
+    rows = [[operation, f"{share:.1f} %"] for operation, share in report["shares"].items() if share >= 0.05]
+    return table(["operation", "share"], [[a, b] for a, b in rows])
+
+
 def latency(report):
     rows = []
     for curve in report["curves"]:
@@ -250,6 +263,7 @@ def main():
     results = root / "benchmarks/results"
     reports = [json.loads(p.read_text()) for p in sorted(results.glob("serve_throughput_*.json"))]
     load = json.loads((results / "serve_latency.json").read_text())
+    hot = json.loads((results / "serve_profile.json").read_text())
     machine = reports[0]["machine"]
     page = PAGE.format(
         machine=f"{machine['cpu']}, {machine['hardware_threads']} cores, {machine['vector_instructions']},"
@@ -265,6 +279,8 @@ def main():
         latency=latency(load),
         latency_command=load["command"],
         rate=load["vanilla_requests_per_second"],
+        profile=profile(hot),
+        profile_command=hot["command"],
     )
     (root / "docs/results/serving.md").write_text(page)
     draw_occupancy(reports[0], root / "docs/results/serving_occupancy.svg")
