@@ -51,7 +51,8 @@ random places; the floor is reading them once:
 
 ## Choosing rows
 
-`selection`: two thirds of the rows of 32 sequences, ascending, microseconds for all of them on one thread.
+`selection`: two thirds of the rows of 32 sequences, ascending, microseconds for all of them on one thread; PyTorch by
+`benchmarks/peers/torch_selection.py OUTPUT.json` beside it.
 
 {selection}
 
