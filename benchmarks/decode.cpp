@@ -50,14 +50,9 @@ private:
 template <class A>
 void decode(benchmark::State& state) {
     const Index batch = state.range(0);
-    mor::ModelConfig sizes = serving::sizes_of("135M");
-    mor::ArchitectureOptions<A> options{};
-    if constexpr (A::Sharing::has_steps) {
-        options.sharing.num_recursions = state.range(1);
-        sizes = serving::sizes_with_steps(sizes, state.range(1));
-    }
+    const serving::Shape<A> shape{serving::sizes_of("135M"), state.range(1)};
     Cpu cpu;
-    const mor::Model<A, Cpu> model{cpu, sizes, options, 1};
+    const mor::Model<A, Cpu> model{cpu, shape.sizes, shape.options, 1};
     mor::Context<Cpu> context{cpu};
     mor::Trace<A, Cpu> trace;
     auto cache = model.make_cache(batch);
@@ -65,7 +60,7 @@ void decode(benchmark::State& state) {
     const auto draw = [&](Index count) {
         std::vector<mor::TokenId> tokens;
         for (Index i = 0; i < count; ++i) {
-            tokens.push_back(static_cast<mor::TokenId>(random.below(sizes.vocab_size)));
+            tokens.push_back(static_cast<mor::TokenId>(random.below(shape.sizes.vocab_size)));
         }
         return tokens;
     };
@@ -76,7 +71,7 @@ void decode(benchmark::State& state) {
     Reads all;
     double flops = context.flops();
     for (auto _ : state) {
-        ReadCounter counter{sizes};
+        ReadCounter counter{shape.sizes};
         model.extend(context, {draw(batch), one}, cache, trace, {}, counter);
         all.weights += counter.reads().weights;
         all.keys += counter.reads().keys;

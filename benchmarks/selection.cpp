@@ -136,11 +136,6 @@ struct Movement {
             which[i] = i + i / 2;
         }
     }
-    void finish(benchmark::State& state) const {
-        state.SetBytesProcessed(state.iterations() * 2 * part.size() *
-                                static_cast<Index>(sizeof(float)));
-    }
-
     Cpu cpu;
     mor::Context<Cpu> context{cpu};
     mor::MatrixView<Cpu> x;
@@ -148,32 +143,31 @@ struct Movement {
     mor::IndexView<Cpu> which;
 };
 
-void gather(benchmark::State& state) {
+template <class Move>
+void time_movement(benchmark::State& state, Move&& move) {
     Movement m{state};
     for (auto _ : state) {
-        ops::gather_rows<Cpu>(m.context, m.x, m.which, m.part);
+        move(m);
         benchmark::ClobberMemory();
     }
-    m.finish(state);
+    state.SetBytesProcessed(state.iterations() * 2 * m.part.size() *
+                            static_cast<Index>(sizeof(float)));
+}
+void gather(benchmark::State& state) {
+    time_movement(state,
+                  [](Movement& m) { ops::gather_rows<Cpu>(m.context, m.x, m.which, m.part); });
 }
 void scatter(benchmark::State& state) {
-    Movement m{state};
-    for (auto _ : state) {
-        ops::scatter_rows<Cpu>(m.context, m.part, m.which, m.x);
-        benchmark::ClobberMemory();
-    }
-    m.finish(state);
+    time_movement(state,
+                  [](Movement& m) { ops::scatter_rows<Cpu>(m.context, m.part, m.which, m.x); });
 }
 void copy(benchmark::State& state) {
-    Movement m{state};
-    for (auto _ : state) {
+    time_movement(state, [](Movement& m) {
         m.cpu.parallel_for(m.part.rows(), 28, [&](Index first, Index last) {
             std::memcpy(m.x.row(first).data(), m.part.row(first).data(),
                         static_cast<std::size_t>((last - first) * 576) * sizeof(float));
         });
-        benchmark::ClobberMemory();
-    }
-    m.finish(state);
+    });
 }
 void movements(benchmark::internal::Benchmark* benchmark) {
     benchmark->ArgNames({"rows", "threads"})

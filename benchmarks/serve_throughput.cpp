@@ -176,18 +176,14 @@ template <class A>
 void add_lines(Cpu& cpu, const Setting& setting, const std::string& name, Index num_recursions,
                std::vector<Line>& lines) {
     constexpr Index batch = 32;
-    mor::ModelConfig sizes = setting.sizes;
-    mor::ArchitectureOptions<A> options{};
+    const Shape<A> shape{setting.sizes, num_recursions};
+    const mor::ModelConfig sizes = shape.sizes;
     double layers = static_cast<double>(sizes.num_layers);
-    if constexpr (A::Sharing::has_steps) {
-        options.sharing.num_recursions = num_recursions;
-        sizes = sizes_with_steps(sizes, num_recursions);
+    if (A::Sharing::has_steps && !mor::keeps_every_token<typename A::Router>) {
         const auto steps = static_cast<double>(num_recursions);
-        const bool routed = !mor::keeps_every_token<typename A::Router>;
-        layers = 2 + static_cast<double>(sizes.num_layers - 2) *
-                         (routed ? (steps + 1) / (2 * steps) : 1.0);
+        layers = 2 + static_cast<double>(sizes.num_layers - 2) * (steps + 1) / (2 * steps);
     }
-    const auto model = std::make_shared<mor::Model<A, Cpu>>(cpu, sizes, options, 1);
+    const auto model = std::make_shared<mor::Model<A, Cpu>>(cpu, sizes, shape.options, 1);
     Setting brief = setting;  // the first run packs the weights
     brief.lengths = {2};
     serve<mor::SequenceWise>(*model, brief, {});

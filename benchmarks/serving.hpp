@@ -96,4 +96,18 @@ struct BalancedMoR : mor::DefaultArchitecture {
     return sizes;
 }
 
+/// A model of that shape: with so many recursions, if its architecture has any.
+template <class A>
+struct Shape {
+    Shape(mor::ModelConfig shape, Index num_recursions) : sizes{shape} {
+        if constexpr (A::Sharing::has_steps) {
+            options.sharing.num_recursions = num_recursions;
+            sizes = sizes_with_steps(shape, num_recursions);
+        }
+    }
+
+    mor::ModelConfig sizes;
+    mor::ArchitectureOptions<A> options = {};
+};
+
 }  // namespace serving

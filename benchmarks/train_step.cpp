@@ -19,27 +19,22 @@ benchmarks::Roofline roofline;
 
 template <class A>
 struct Training {
-    static mor::ArchitectureOptions<A> options_for(Index num_recursions) {
-        mor::ArchitectureOptions<A> options{};
-        if constexpr (A::Sharing::has_steps) {
-            options.sharing.num_recursions = num_recursions;
-        }
-        return options;
-    }
-    static mor::ModelConfig sizes_for(Index num_recursions) {
+    static serving::Shape<A> shape_of(Index num_recursions) {
         mor::ModelConfig sizes = serving::sizes_of("135M");
         sizes.max_positions = 256;
-        return A::Sharing::has_steps ? serving::sizes_with_steps(sizes, num_recursions) : sizes;
+        return {sizes, num_recursions};
     }
 
     explicit Training(Index num_recursions)
-        : model{cpu, sizes_for(num_recursions), options_for(num_recursions), 1},
+        : shape{shape_of(num_recursions)},
+          model{cpu, shape.sizes, shape.options, 1},
           noise{model.config().vocab_size},
           trainer{model,
                   noise,
                   {0, Noise::size()},
                   {.steps = 1 << 20, .batch = 4, .sequence = 256, .measures_routing = false}} {}
 
+    serving::Shape<A> shape;
     Cpu cpu;
     mor::Model<A, Cpu> model;
     Noise noise;
