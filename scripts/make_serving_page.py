@@ -70,7 +70,8 @@ it is little: sequence-wise batching of more sequences is about as fast, and wai
 
 {profile}
 
-"Engine" is the scheduler alone; with sampling it makes up what the first table calls scheduler.
+"Engine" is the scheduler alone. What the first table calls scheduler is wall time of one thread while the other waits, so a
+share here counts about twice there; most of it is sampling.
 
 ## Memory
 
