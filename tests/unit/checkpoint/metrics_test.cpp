@@ -26,21 +26,27 @@ std::vector<nlohmann::json> lines_of(const std::filesystem::path& path) {
     return lines;
 }
 
+/// A training run that writes its metrics.
+template <class A>
+struct Run {
+    TempDirectory directory = {};
+    std::filesystem::path path = directory / "metrics.jsonl";
+    mor::Cpu<double> cpu{{.threads = 1}};
+    mor::Model<A, mor::Cpu<double>> model{cpu, small_config<A>(), small_options<A>(), 3};
+    TokenText text = random_text(200);
+    mor::Trainer<A, mor::Cpu<double>, TokenText> trainer{
+        model, text, text.all(), {.batch = 2, .sequence = 10}};
+    mor::MetricsFile metrics{path};
+};
+
 }  // namespace
 
 TEST_CASE("each update is a line of JSON, on disk at once") {
-    using A = mor::MoRToken<>;
-    const TempDirectory directory;
-    const auto path = directory / "metrics.jsonl";
-    mor::Cpu<double> cpu{{.threads = 1}};
-    mor::Model<A, mor::Cpu<double>> model{cpu, small_config<A>(), small_options<A>(), 3};
-    const auto text = random_text(200);
-    mor::Trainer trainer{model, text, text.all(), {.batch = 2, .sequence = 10}};
-    mor::MetricsFile metrics{path};
+    Run<mor::MoRToken<>> run;
     for (std::size_t step = 1; step <= 3; ++step) {
-        const auto report = trainer.step();
-        metrics.write(report);
-        const auto lines = lines_of(path);
+        const auto report = run.trainer.step();
+        run.metrics.write(report);
+        const auto lines = lines_of(run.path);
         REQUIRE(lines.size() == step);
         const auto& line = lines.back();
         CHECK(line.at("step") == step);
@@ -58,25 +64,18 @@ TEST_CASE("each update is a line of JSON, on disk at once") {
     }
 
     SUBCASE("and a second program appends") {
-        mor::MetricsFile again{path};
+        mor::MetricsFile again{run.path};
         again.write({.step = 4});
-        CHECK(lines_of(path).size() == 4);
-        CHECK_FALSE(lines_of(path).back().contains("active_share"));
+        CHECK(lines_of(run.path).size() == 4);
+        CHECK_FALSE(lines_of(run.path).back().contains("active_share"));
     }
 }
 
 TEST_CASE("all that is measured of a router is written") {
-    using A = ExpertAuxiliary;
-    const TempDirectory directory;
-    const auto path = directory / "metrics.jsonl";
-    mor::Cpu<double> cpu{{.threads = 1}};
-    mor::Model<A, mor::Cpu<double>> model{cpu, small_config<A>(), small_options<A>(), 3};
-    const auto text = random_text(200);
-    mor::Trainer trainer{model, text, text.all(), {.batch = 2, .sequence = 10}};
-    mor::MetricsFile metrics{path};
-    const auto report = trainer.step();
-    metrics.write(report);
-    const auto routing = lines_of(path).front().at("routing");
+    Run<ExpertAuxiliary> run;
+    const auto report = run.trainer.step();
+    run.metrics.write(report);
+    const auto routing = lines_of(run.path).front().at("routing");
     CHECK(routing.at("sampling_accuracy") == report.routing->sampling_accuracy.value());
     CHECK(routing.at("top_k_agreement") == report.routing->top_k_agreement.value());
     CHECK(routing.at("dead_token_ratio") == report.routing->dead_token_ratio);
