@@ -18,6 +18,7 @@
 #include <sstream>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -32,7 +33,13 @@ using mor::View;
 namespace ops = mor::ops;
 
 /// Every test of this folder runs once for each of these.
-using BackendsUnderTest = std::tuple<mor::Reference<float>, mor::Cpu<float>, mor::Cpu<double>>;
+using BackendsUnderTest = std::tuple<mor::Reference<float>, mor::Cpu<float>, mor::Cpu<double>,
+                                     mor::Cpu<float, mor::BFloat16>>;
+
+/// Whether products of B round their factors. The numbers of these tests then are rounded before,
+/// so that products of them are as exact as any other.
+template <class B>
+inline constexpr bool rounds_factors = std::is_same_v<B, mor::Cpu<float, mor::BFloat16>>;
 
 using Oracle = mor::Reference<double>;
 
@@ -174,7 +181,13 @@ private:
     [[nodiscard]] Numbers<Rank> normal(
         const std::array<Index, static_cast<std::size_t>(Rank)>& extents, double deviation) {
         Numbers<Rank> pair{extents};
-        pair.fill(mor::testing::normal_values(random_, pair.oracle.size(), deviation));
+        auto values = mor::testing::normal_values(random_, pair.oracle.size(), deviation);
+        if constexpr (rounds_factors<B>) {
+            for (auto& value : values) {
+                value = mor::to_float(mor::to_bfloat16(static_cast<float>(value)));
+            }
+        }
+        pair.fill(values);
         return pair;
     }
 

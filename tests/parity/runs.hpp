@@ -6,9 +6,13 @@
 #include "parity/case.hpp"
 #include "parity/comparison.hpp"
 
+#include <algorithm>
+#include <string_view>
+
 namespace parity {
 
 void run_on_cpu_float(const Case& reference, Comparison& comparison);
+void run_on_cpu_bfloat16(const Case& reference, Comparison& comparison);
 void run_on_cpu_double(const Case& reference, Comparison& comparison);
 void run_on_reference_double(const Case& reference, Comparison& comparison);
 
@@ -22,5 +26,18 @@ inline constexpr Run runs[] = {
     {"cpu double", double_tolerance, run_on_cpu_double},
     {"reference double", double_tolerance, run_on_reference_double},
 };
+
+/// Factors of products rounded to 8 bits instead of 24: a case's own tolerance is what rounding to
+/// 24 bits does to it, times 2^16, with one more bit of room because errors do not add up alike.
+inline constexpr Run rounding_run{"cpu bfloat16", {}, run_on_cpu_bfloat16};
+[[nodiscard]] inline Tolerance rounding_tolerance(const Comparison& in_float) {
+    constexpr double amplification = 0x1.0p17;
+    const double values =
+        std::max({in_float.largest_error(Kind::activations), in_float.largest_error(Kind::losses),
+                  in_float.largest_error(Kind::decode)});
+    return {amplification * values, amplification * in_float.largest_error(Kind::gradients)};
+}
+/// Here one token's best depth leads by 0.2 % of the largest logit, less than 8 bits resolve.
+inline constexpr std::string_view too_close_to_round = "tc_sigmoid";
 
 }  // namespace parity

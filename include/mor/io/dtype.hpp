@@ -4,6 +4,7 @@
 // checkpoint may hold half precision, a program converts it when it reads.
 #pragma once
 
+#include <mor/core/bfloat16.hpp>
 #include <mor/core/types.hpp>
 
 #include <array>
@@ -46,16 +47,6 @@ struct F16 {
     std::uint16_t bits = 0;
 };
 
-/// The upper half of a float: 1 sign, 8 exponent and 7 mantissa bits.
-struct Bf16 {
-    std::uint16_t bits = 0;
-};
-
-/// Exact, NaN payloads included.
-[[nodiscard]] constexpr float to_float(Bf16 value) {
-    return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
-}
-
 /// Exact, NaN payloads included.
 [[nodiscard]] constexpr float to_float(F16 value) {
     const std::uint32_t sign = (value.bits & 0x8000U) << 16;
@@ -81,7 +72,7 @@ constexpr decltype(auto) visit_dtype(DType dtype, Visitor&& visitor) {
         case DType::f16:
             return visitor(std::type_identity<F16>{});
         case DType::bf16:
-            return visitor(std::type_identity<Bf16>{});
+            return visitor(std::type_identity<BFloat16>{});
         case DType::i64:
             return visitor(std::type_identity<std::int64_t>{});
         case DType::i32:

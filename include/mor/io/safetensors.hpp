@@ -57,7 +57,7 @@ namespace detail {
 /// The number an element stands for.
 template <class Stored>
 constexpr auto decode(Stored stored) {
-    if constexpr (std::same_as<Stored, F16> || std::same_as<Stored, Bf16>) {
+    if constexpr (std::same_as<Stored, F16> || std::same_as<Stored, BFloat16>) {
         return to_float(stored);
     } else {
         return stored;

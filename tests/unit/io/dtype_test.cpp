@@ -9,14 +9,14 @@
 #include <cstdint>
 #include <limits>
 
-using mor::io::Bf16;
+using mor::BFloat16;
 using mor::io::DType;
 using mor::io::F16;
 using mor::io::to_float;
 
 static_assert(mor::io::dtype_of<float> == DType::f32);
 static_assert(mor::io::dtype_of<std::int64_t> == DType::i64);
-static_assert(mor::io::dtype_of<Bf16> == DType::bf16);
+static_assert(mor::io::dtype_of<BFloat16> == DType::bf16);
 static_assert(mor::io::size_bytes(DType::f64) == 8);
 static_assert(mor::io::size_bytes(DType::bf16) == 2);
 static_assert(mor::io::size_bytes(DType::boolean) == 1);
@@ -57,8 +57,8 @@ TEST_CASE("every finite half lies between its neighbours") {
 }
 
 TEST_CASE("bfloat16 is the upper half of a float") {
-    CHECK(to_float(Bf16{0x3F80}) == 1.0F);
-    CHECK(to_float(Bf16{0xC049}) == -3.140625F);
-    CHECK(to_float(Bf16{0xFF80}) == -std::numeric_limits<float>::infinity());
-    CHECK(std::bit_cast<std::uint32_t>(to_float(Bf16{0x7FC1})) == 0x7FC10000U);
+    CHECK(mor::to_float(BFloat16{0x3F80}) == 1.0F);
+    CHECK(mor::to_float(BFloat16{0xC049}) == -3.140625F);
+    CHECK(mor::to_float(BFloat16{0xFF80}) == -std::numeric_limits<float>::infinity());
+    CHECK(std::bit_cast<std::uint32_t>(mor::to_float(BFloat16{0x7FC1})) == 0x7FC10000U);
 }

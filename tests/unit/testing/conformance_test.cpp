@@ -208,6 +208,13 @@ TEST_CASE_TEMPLATE("every backend conforms", B, mor::Cpu<float>, mor::Cpu<double
     CHECK(mor::testing::check_backend(backend, oracle) == Violations{});
 }
 
+TEST_CASE("a backend whose products round their factors conforms, at its own tolerance") {
+    mor::Cpu<float, mor::BFloat16> backend;
+    mor::Reference<double> oracle;
+    CHECK(mor::testing::check_backend(backend, oracle, 5e-2) == Violations{});
+    CHECK(mor::testing::check_backend(backend, oracle) != Violations{});
+}
+
 TEST_CASE_TEMPLATE("every scheduling conforms", S, mor::DepthWise, mor::SequenceWise,
                    mor::StaticBatch) {
     mor::Cpu<float> backend{{.threads = 1}};

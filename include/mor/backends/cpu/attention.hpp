@@ -4,10 +4,12 @@
 // (Milakov and Gimelshein 2018; Dao et al. 2022), so that no score matrix is ever held.
 #pragma once
 
+#include <mor/backends/cpu/attention_tiles.hpp>
 #include <mor/backends/cpu/device.hpp>
-#include <mor/backends/cpu/paged_attention.hpp>
+#include <mor/backends/cpu/row_attention.hpp>
 #include <mor/ops/attention.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -16,192 +18,157 @@ namespace mor {
 
 namespace cpu::detail {
 
-inline constexpr Index query_tile = 64;
-inline constexpr Index key_tile = 64;
-
-/// A tile of scores or probabilities, on the stack.
+/// The softmax of one query row so far.
 template <class T>
-using ScoreTile =
-    Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor, query_tile, key_tile>;
+struct OnlineSoftmax {
+    T largest = -std::numeric_limits<T>::infinity();
+    T sum = 0;
 
-/// Query rows [first, last) that share the begin of their key range: one sequence, or part of it.
-struct QueryRun {
-    Index first = 0;
-    Index last = 0;
+    /// scores [count], not yet scaled, become probabilities up to a common factor. Returns what
+    /// everything that was added up before has to be multiplied with. Whole packets are read and
+    /// written; zeros follow the last score.
+    T add(T* scores, Index count, T scale) {
+        using namespace Eigen::internal;
+        constexpr Index size = packet_size<T>;
+        const Index padded = (count + size - 1) / size * size;
+        std::fill(scores + count, scores + padded, -std::numeric_limits<T>::infinity());
+        auto most = pload<Packet<T>>(scores);
+        for (Index j = size; j < padded; j += size) {
+            most = pmax(most, pload<Packet<T>>(scores + j));
+        }
+        const T new_largest = std::max(largest, scale * predux_max(most));
+        const auto factor = pset1<Packet<T>>(scale);
+        const auto shift = pset1<Packet<T>>(new_largest);
+        for (Index j = 0; j < padded; j += size) {
+            pstore(scores + j, pexp(psub(pmul(factor, pload<Packet<T>>(scores + j)), shift)));
+        }
+        std::fill(scores + count, scores + padded, T{0});
+        auto total = pload<Packet<T>>(scores);
+        for (Index j = size; j < padded; j += size) {
+            total = padd(total, pload<Packet<T>>(scores + j));
+        }
+        const T correction =
+            largest == new_largest ? T{1} : pfirst(pexp(pset1<Packet<T>>(largest - new_largest)));
+        sum = sum * correction + predux(total);
+        largest = new_largest;
+        return correction;
+    }
 };
 
-/// Splits the query rows into runs of at most `longest` rows; returns how many were written.
-inline Index split_queries(View<const Index, 1> begin, Index longest, QueryRun* runs) {
-    Index count = 0;
-    for (Index row = 0; row < begin.size(); ++row) {
-        const bool continues = count > 0 && begin[row] == begin[runs[count - 1].first] &&
-                               row - runs[count - 1].first < longest;
-        if (!continues) {
-            runs[count++].first = row;
+/// A tile of queries of the heads that share a kv head, key tile by key tile.
+template <class T, class Ranges>
+class QueryTile {
+public:
+    QueryTile(const AttentionShape& shape, const QueryRun& run, Index kv_head, const Ranges& ranges)
+        : dim_{shape.head_dim},
+          kv_column_{kv_head * shape.head_dim},
+          group_{shape.heads / shape.kv_heads},
+          first_head_{kv_head * group_},
+          run_{run},
+          ranges_{ranges} {}
+
+    void run(View<const T, 2> q, View<const T, 2> k, View<const T, 2> v, View<T, 2> out,
+             View<T, 2> logsumexp) const {
+        const Index key_panels = panels_size<T>(attention_tile, dim_);
+        const Index value_panels = panels_size<T>(dim_, attention_tile);
+        T* const packed_keys = thread_scratch<T, 2>(key_panels + value_panels);
+        T* const packed_values = packed_keys + key_panels;
+        auto* const softmax = thread_scratch<OnlineSoftmax<T>, 0>(group_ * attention_tile);
+        std::fill_n(softmax, group_ * attention_tile, OnlineSoftmax<T>{});
+        for (Index row = run_.first; row < run_.last; ++row) {
+            std::fill_n(out.row(row).data() + first_head_ * dim_, group_ * dim_, T{0});
         }
-        runs[count - 1].last = row + 1;
+        const Index end = ranges_.end[run_.last - 1];
+        for (Index key = ranges_.begin[run_.first]; key < end; key += attention_tile) {
+            const Index keys = std::min(attention_tile, end - key);
+            pack_rows_transposed<T>(head_rows(k, key, keys, kv_column_), dim_, packed_keys);
+            pack_rows<T>(head_rows(v, key, keys, kv_column_), dim_, packed_values);
+            for (Index h = 0; h < group_; ++h) {
+                for (Index first = run_.first; first < run_.last; first += tile_rows) {
+                    const Index rows = std::min(tile_rows, run_.last - first);
+                    const Index column = (first_head_ + h) * dim_;
+                    attend(head_rows(q, first, rows, column), first, key, keys, packed_keys,
+                           packed_values, softmax + h * attention_tile + first - run_.first,
+                           head_rows(out, first, rows, column));
+                }
+            }
+        }
+        for (Index h = 0; h < group_; ++h) {
+            for (Index row = run_.first; row < run_.last; ++row) {
+                const OnlineSoftmax<T>& own = softmax[h * attention_tile + row - run_.first];
+                T* const result = out.row(row).data() + (first_head_ + h) * dim_;
+                std::transform(result, result + dim_, result, [&](T x) { return x / own.sum; });
+                logsumexp(row, first_head_ + h) = own.largest + std::log(own.sum);
+            }
+        }
     }
-    return count;
-}
+
+private:
+    /// A few rows of queries, from row `first` on, against one tile of keys.
+    void attend(HeadRows<const T> queries, Index first, Index key, Index keys, const T* packed_keys,
+                const T* packed_values, OnlineSoftmax<T>* softmax, HeadRows<T> result) const {
+        using F = AttentionFactors<T>;
+        const T scale = T{1} / std::sqrt(static_cast<T>(dim_));
+        alignas(64) std::array<T, static_cast<std::size_t>(tile_rows * attention_tile)> scores;
+        // What no row sees is not computed: half of the tiles on the diagonal.
+        const Index seen = std::clamp<Index>(ranges_.end[first + queries.rows - 1] - key, 0, keys);
+        multiply_tile_rows<T>(queries, packed_keys, panel_width<F> * dim_, dim_,
+                              {scores.data(), attention_tile, queries.rows}, seen,
+                              Write::overwrite);
+        for (Index i = 0; i < queries.rows; ++i) {
+            T* const own = scores.data() + i * attention_tile;
+            const Index visible = std::clamp<Index>(ranges_.end[first + i] - key, 0, seen);
+            if (visible > 0) {
+                const T correction = softmax[i].add(own, visible, scale);
+                if (correction != T{1}) {
+                    T* const sums = result.data + i * result.stride;
+                    std::transform(sums, sums + dim_, sums, [&](T x) { return x * correction; });
+                }
+            }
+            std::fill(own + visible, own + seen, T{0});
+        }
+        multiply_tile_rows<T>({scores.data(), attention_tile, queries.rows}, packed_values,
+                              panel_width<F> * keys, seen, result, dim_, Write::accumulate);
+    }
+
+    Index dim_;
+    Index kv_column_;
+    Index group_;
+    Index first_head_;
+    QueryRun run_;
+    const Ranges& ranges_;
+};
 
 }  // namespace cpu::detail
 
-template <class T>
-struct Kernel<op::Attention, Cpu<T>> {
-    using B = Cpu<T>;
+template <class T, class Factor>
+struct Kernel<op::Attention, Cpu<T, Factor>> {
+    using B = Cpu<T, Factor>;
 
     static void run(Context<B>& context, const AttentionShape& shape, View<const T, 2> q,
                     View<const T, 2> k, View<const T, 2> v, const KeyRanges<B>& ranges,
                     View<T, 2> out, View<T, 2> logsumexp) {
         using namespace cpu::detail;
-        if (ranges.is_paged()) {
-            run_paged(context, shape, q, k, v, ranges, out, logsumexp);
-            return;
-        }
         const typename Arena<HostSpace>::Scope scope{context.arena()};
         const auto runs = context.arena().template make<QueryRun, 1>({q.rows()});
-        const Index num_runs = split_queries(ranges.begin, query_tile, runs.data());
-        context.backend().parallel_for(num_runs * shape.heads, 1, [&](Index first, Index last) {
-            for (Index task = first; task < last; ++task) {
-                tile_forward(shape, task % shape.heads, runs[task / shape.heads], q, k, v, ranges,
-                             out, logsumexp);
-            }
-        });
-    }
-
-private:
-    static void run_paged(Context<B>& context, const AttentionShape& shape, View<const T, 2> q,
-                          View<const T, 2> k, View<const T, 2> v, const KeyRanges<B>& ranges,
-                          View<T, 2> out, View<T, 2> logsumexp) {
-        using namespace cpu::detail;
-        const Index group = shape.heads / shape.kv_heads;
-        context.backend().parallel_for(q.rows() * shape.kv_heads, 1, [&](Index first, Index last) {
-            for (Index task = first; task < last; ++task) {
-                const Index end = (task % shape.kv_heads + 1) * group;
-                for (Index head = end - group; head < end; head += paged_heads) {
-                    paged_attention<T>(shape, task / shape.kv_heads, head,
-                                       std::min(paged_heads, end - head), q, k, v, ranges, out,
-                                       logsumexp);
-                }
-            }
-        });
-    }
-
-    static void tile_forward(const AttentionShape& shape, Index head,
-                             const cpu::detail::QueryRun& run, View<const T, 2> q,
-                             View<const T, 2> k, View<const T, 2> v, const KeyRanges<B>& ranges,
-                             View<T, 2> out, View<T, 2> logsumexp) {
-        using namespace cpu::detail;
-        const Index dim = shape.head_dim;
-        const Index kv_column = head / (shape.heads / shape.kv_heads) * dim;
-        const Index rows = run.last - run.first;
-        const T scale = T{1} / std::sqrt(static_cast<T>(dim));
-        const auto queries = block(q, run.first, rows, head * dim, dim);
-        auto result = block(out, run.first, rows, head * dim, dim);
-        result.setZero();
-        std::array<T, query_tile> largest;
-        std::array<T, query_tile> sum{};
-        largest.fill(-std::numeric_limits<T>::infinity());
-        ScoreTile<T> scores;
-        const Index begin = ranges.begin[run.first];
-        const Index end = ranges.end[run.last - 1];
-        for (Index key = begin; key < end; key += key_tile) {
-            const Index keys = std::min(key_tile, end - key);
-            scores.noalias() = queries * block(k, key, keys, kv_column, dim).transpose();
-            for (Index i = 0; i < rows; ++i) {
-                const auto at = static_cast<std::size_t>(i);
-                const Index visible = std::clamp<Index>(ranges.end[run.first + i] - key, 0, keys);
-                scores.row(i).tail(keys - visible).setZero();
-                if (visible == 0) {
-                    continue;
-                }
-                auto row = scores.row(i).head(visible).array();
-                const T new_largest = std::max(largest[at], scale * row.maxCoeff());
-                row = (scale * row - new_largest).exp();
-                const T correction = std::exp(largest[at] - new_largest);
-                sum[at] = sum[at] * correction + row.sum();
-                result.row(i) *= correction;
-                largest[at] = new_largest;
-            }
-            result.noalias() += scores * block(v, key, keys, kv_column, dim);
-        }
-        for (Index i = 0; i < rows; ++i) {
-            const auto at = static_cast<std::size_t>(i);
-            result.row(i) /= sum[at];
-            logsumexp(run.first + i, head) = largest[at] + std::log(sum[at]);
-        }
-    }
-};
-
-// With P = exp(S - logsumexp) and D = rowsum(dout * out): dV = P^T dout, dS = P * (dout V^T - D),
-// dQ = scale dS K, dK = scale dS^T Q. P is computed again, tile by tile.
-template <class T>
-struct Kernel<op::AttentionBackward, Cpu<T>> {
-    using B = Cpu<T>;
-
-    static void run(Context<B>& context, const AttentionShape& shape, View<const T, 2> q,
-                    View<const T, 2> k, View<const T, 2> v, const KeyRanges<B>& ranges,
-                    View<const T, 2> out, View<const T, 2> logsumexp, View<const T, 2> dout,
-                    View<T, 2> dq, View<T, 2> dk, View<T, 2> dv) {
-        using namespace cpu::detail;
-        const typename Arena<HostSpace>::Scope scope{context.arena()};
-        const auto runs = context.arena().template make<QueryRun, 1>({q.rows()});
-        const Index num_runs = split_queries(ranges.begin, q.rows(), runs.data());
-        // A task owns the keys of one sequence and kv head, so that no two tasks write the same.
-        context.backend().parallel_for(num_runs * shape.kv_heads, 1, [&](Index first, Index last) {
-            for (Index task = first; task < last; ++task) {
-                const Index group = shape.heads / shape.kv_heads;
+        // Paged rows come in any order, and are each computed alone.
+        const Index num_runs =
+            split_queries(ranges.begin, ranges.is_paged() ? 1 : attention_tile, runs.data());
+        context.backend().parallel_for(num_runs * shape.kv_heads, 1, [&](Index task, Index last) {
+            for (; task < last; ++task) {
+                const QueryRun& own = runs.data()[task / shape.kv_heads];
                 const Index kv_head = task % shape.kv_heads;
-                for (Index head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-                    head_backward(shape, head, runs[task / shape.kv_heads], q, k, v, ranges, out,
-                                  logsumexp, dout, dq, dk, dv);
+                constexpr Index few = 3;  // packing keys would take longer than using them
+                if (own.rows() < few) {
+                    for (Index row = own.first; row < own.last; ++row) {
+                        attend_row<T>(shape, row, kv_head, q, k, v, ranges, out, logsumexp);
+                    }
+                } else {
+                    QueryTile<T, KeyRanges<B>>{shape, own, kv_head, ranges}.run(q, k, v, out,
+                                                                                logsumexp);
                 }
             }
         });
-    }
-
-private:
-    static void head_backward(const AttentionShape& shape, Index head,
-                              const cpu::detail::QueryRun& run, View<const T, 2> q,
-                              View<const T, 2> k, View<const T, 2> v, const KeyRanges<B>& ranges,
-                              View<const T, 2> out, View<const T, 2> logsumexp,
-                              View<const T, 2> dout, View<T, 2> dq, View<T, 2> dk, View<T, 2> dv) {
-        using namespace cpu::detail;
-        const Index dim = shape.head_dim;
-        const Index column = head * dim;
-        const Index kv_column = head / (shape.heads / shape.kv_heads) * dim;
-        const T scale = T{1} / std::sqrt(static_cast<T>(dim));
-        ScoreTile<T> probability;
-        ScoreTile<T> gradient;
-        for (Index first = run.first; first < run.last; first += query_tile) {
-            const Index rows = std::min(query_tile, run.last - first);
-            const auto queries = block(q, first, rows, column, dim);
-            const auto upstream = block(dout, first, rows, column, dim);
-            auto dqueries = block(dq, first, rows, column, dim);
-            dqueries.setZero();
-            const Eigen::Matrix<T, Eigen::Dynamic, 1, 0, query_tile, 1> delta =
-                upstream.cwiseProduct(block(out, first, rows, column, dim)).rowwise().sum();
-            const Index end = ranges.end[first + rows - 1];
-            for (Index key = ranges.begin[first]; key < end; key += key_tile) {
-                const Index keys = std::min(key_tile, end - key);
-                const auto key_block = block(k, key, keys, kv_column, dim);
-                probability.noalias() = queries * key_block.transpose();
-                gradient.noalias() = upstream * block(v, key, keys, kv_column, dim).transpose();
-                for (Index i = 0; i < rows; ++i) {
-                    const Index visible = std::clamp<Index>(ranges.end[first + i] - key, 0, keys);
-                    auto p = probability.row(i).head(visible).array();
-                    auto g = gradient.row(i).head(visible).array();
-                    p = (scale * p - logsumexp(first + i, head)).exp();
-                    g = scale * p * (g - delta[i]);
-                    probability.row(i).tail(keys - visible).setZero();
-                    gradient.row(i).tail(keys - visible).setZero();
-                }
-                block(dv, key, keys, kv_column, dim).noalias() +=
-                    probability.transpose() * upstream;
-                block(dk, key, keys, kv_column, dim).noalias() += gradient.transpose() * queries;
-                dqueries.noalias() += gradient * key_block;
-            }
-        }
     }
 };
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Cpu<T>: the backend for ordinary processors, Eigen for the arithmetic and a thread pool for the
-// cores. Compile with the machine's vector instructions (-march=native): Eigen needs them.
+// Cpu<T, Factor>: the backend for ordinary processors, Eigen for the arithmetic and a thread pool
+// for the cores. Compile with the machine's vector instructions (-march=native): Eigen needs them.
 #pragma once
 
 #include <mor/backends/cpu/attention.hpp>
+#include <mor/backends/cpu/attention_backward.hpp>
 #include <mor/backends/cpu/cross_entropy.hpp>
 #include <mor/backends/cpu/device.hpp>
 #include <mor/backends/cpu/embedding.hpp>

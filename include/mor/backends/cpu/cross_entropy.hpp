@@ -10,9 +10,9 @@
 
 namespace mor {
 
-template <class T>
-struct Kernel<op::CrossEntropy, Cpu<T>> {
-    static double run(Context<Cpu<T>>& context, View<const T, 2> logits,
+template <class T, class Factor>
+struct Kernel<op::CrossEntropy, Cpu<T, Factor>> {
+    static double run(Context<Cpu<T, Factor>>& context, View<const T, 2> logits,
                       View<const TokenId, 1> targets, double scale, View<T, 2> dlogits) {
         using namespace cpu::detail;
         const typename Arena<HostSpace>::Scope scope{context.arena()};

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The Cpu<T> backend object: how many threads, and a parallel loop over them.
+// The Cpu backend object: how many threads, and a parallel loop over them.
 #pragma once
 
 #include <mor/backends/cpu/eigen.hpp>
+#include <mor/backends/cpu/factors.hpp>
 #include <mor/backends/cpu/vector_instructions.hpp>
 #include <mor/core/backend.hpp>
 #include <mor/core/error.hpp>
@@ -22,18 +23,22 @@ namespace mor {
 
 namespace cpu {
 
-template <class T>
+template <class T, class Factor>
 class PackedWeight;
 
 }  // namespace cpu
 
-template <std::floating_point T>
+/// `Factor` is what products round their factors to before they multiply them: T, which rounds
+/// nothing, or BFloat16, with sums in float. Everything else computes in T either way, and so do
+/// products with a handful of columns, which decide where tokens go.
+template <std::floating_point T, cpu::ProductFactor<T> Factor = T>
 class Cpu {
 public:
     using Element = T;
-    using PackedWeight = cpu::PackedWeight<T>;
+    using PackedWeight = cpu::PackedWeight<T, Factor>;
     using Space = HostSpace;
-    static constexpr std::string_view name = "cpu";
+    static constexpr std::string_view name =
+        std::same_as<Factor, T> ? "cpu" : "cpu with bfloat16 products";
 
     struct Options {
         Index threads = 0;  // 0: one for each hardware thread

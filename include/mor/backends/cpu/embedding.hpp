@@ -10,10 +10,10 @@
 
 namespace mor {
 
-template <class T>
-struct Kernel<op::Embedding, Cpu<T>> {
-    static void run(Context<Cpu<T>>& context, View<const TokenId, 1> tokens, View<const T, 2> table,
-                    View<T, 2> out) {
+template <class T, class Factor>
+struct Kernel<op::Embedding, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& context, View<const TokenId, 1> tokens,
+                    View<const T, 2> table, View<T, 2> out) {
         const Index grain = cpu::detail::grain_rows(table.columns());
         context.backend().parallel_for(tokens.size(), grain, [&](Index first, Index last) {
             for (Index i = first; i < last; ++i) {
@@ -23,10 +23,10 @@ struct Kernel<op::Embedding, Cpu<T>> {
     }
 };
 
-template <class T>
-struct Kernel<op::EmbeddingBackward, Cpu<T>> {
-    static void run(Context<Cpu<T>>& context, View<const TokenId, 1> tokens, View<const T, 2> dout,
-                    View<T, 2> dtable) {
+template <class T, class Factor>
+struct Kernel<op::EmbeddingBackward, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& context, View<const TokenId, 1> tokens,
+                    View<const T, 2> dout, View<T, 2> dtable) {
         using namespace cpu::detail;
         // Threads own columns, so that repeated tokens add up in row order.
         const Index grain = std::max<Index>(16, grain_rows(tokens.size()));

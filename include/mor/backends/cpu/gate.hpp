@@ -12,10 +12,10 @@
 
 namespace mor {
 
-template <class T>
-struct Kernel<op::Gate, Cpu<T>> {
-    static void run(Context<Cpu<T>>& /*context*/, GateFunction function, View<const T, 2> logits,
-                    double alpha, View<T, 2> gate) {
+template <class T, class Factor>
+struct Kernel<op::Gate, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& /*context*/, GateFunction function,
+                    View<const T, 2> logits, double alpha, View<T, 2> gate) {
         using cpu::detail::transform;
         const T* const x = logits.data();
         T* const out = gate.data();
@@ -54,10 +54,11 @@ struct Kernel<op::Gate, Cpu<T>> {
 
 // With s = gate / alpha the derivatives are alpha s (1 - s) for the sigmoid and alpha (1 - s^2) for
 // tanh; the softmax's gradient is gate * (dgate - sum(dgate * s)).
-template <class T>
-struct Kernel<op::GateBackward, Cpu<T>> {
-    static void run(Context<Cpu<T>>& /*context*/, GateFunction function, View<const T, 2> gate,
-                    double alpha, View<const T, 2> dgate, View<T, 2> dlogits) {
+template <class T, class Factor>
+struct Kernel<op::GateBackward, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& /*context*/, GateFunction function,
+                    View<const T, 2> gate, double alpha, View<const T, 2> dgate,
+                    View<T, 2> dlogits) {
         using cpu::detail::array;
         const auto g = array(gate.flat());
         const auto d = array(dgate.flat());
@@ -85,9 +86,9 @@ struct Kernel<op::GateBackward, Cpu<T>> {
     }
 };
 
-template <class T>
-struct Kernel<op::BestColumn, Cpu<T>> {
-    static void run(Context<Cpu<T>>& /*context*/, View<const T, 2> x, View<const T, 1> bias,
+template <class T, class Factor>
+struct Kernel<op::BestColumn, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& /*context*/, View<const T, 2> x, View<const T, 1> bias,
                     View<Index, 1> best) {
         for (Index i = 0; i < x.rows(); ++i) {
             const auto biased = [&](Index j) { return bias.empty() ? x(i, j) : x(i, j) + bias[j]; };
@@ -103,19 +104,19 @@ struct Kernel<op::BestColumn, Cpu<T>> {
     }
 };
 
-template <class T>
-struct Kernel<op::PickColumn, Cpu<T>> {
-    static void run(Context<Cpu<T>>& /*context*/, View<const T, 2> x, View<const Index, 1> column,
-                    View<T, 1> out) {
+template <class T, class Factor>
+struct Kernel<op::PickColumn, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& /*context*/, View<const T, 2> x,
+                    View<const Index, 1> column, View<T, 1> out) {
         for (Index i = 0; i < x.rows(); ++i) {
             out[i] = x(i, column[i]);
         }
     }
 };
 
-template <class T>
-struct Kernel<op::PickColumnBackward, Cpu<T>> {
-    static void run(Context<Cpu<T>>& /*context*/, View<const T, 1> dout,
+template <class T, class Factor>
+struct Kernel<op::PickColumnBackward, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& /*context*/, View<const T, 1> dout,
                     View<const Index, 1> column, View<T, 2> dx) {
         for (Index i = 0; i < dx.rows(); ++i) {
             dx(i, column[i]) += dout[i];

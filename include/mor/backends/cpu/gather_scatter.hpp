@@ -12,8 +12,8 @@ namespace mor {
 
 namespace cpu::detail {
 
-template <class T, class Body>
-void for_each_row(const Context<Cpu<T>>& context, View<const Index, 1> rows, Index width,
+template <class T, class Factor, class Body>
+void for_each_row(const Context<Cpu<T, Factor>>& context, View<const Index, 1> rows, Index width,
                   Body&& body) {
     context.backend().parallel_for(rows.size(), grain_rows(width), [&](Index first, Index last) {
         for (Index i = first; i < last; ++i) {
@@ -24,9 +24,9 @@ void for_each_row(const Context<Cpu<T>>& context, View<const Index, 1> rows, Ind
 
 }  // namespace cpu::detail
 
-template <class T>
-struct Kernel<op::GatherRows, Cpu<T>> {
-    static void run(Context<Cpu<T>>& context, View<const T, 2> x, View<const Index, 1> rows,
+template <class T, class Factor>
+struct Kernel<op::GatherRows, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> x, View<const Index, 1> rows,
                     View<T, 2> out) {
         cpu::detail::for_each_row<T>(context, rows, x.columns(), [&](Index i, Index row) {
             std::copy_n(x.row(row).data(), x.columns(), out.row(i).data());
@@ -34,9 +34,9 @@ struct Kernel<op::GatherRows, Cpu<T>> {
     }
 };
 
-template <class T>
-struct Kernel<op::GatherRowsWeighted, Cpu<T>> {
-    static void run(Context<Cpu<T>>& context, View<const T, 2> x, View<const Index, 1> rows,
+template <class T, class Factor>
+struct Kernel<op::GatherRowsWeighted, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> x, View<const Index, 1> rows,
                     View<const T, 1> weight, View<T, 2> out) {
         using cpu::detail::array;
         cpu::detail::for_each_row<T>(context, rows, x.columns(), [&](Index i, Index row) {
@@ -45,9 +45,9 @@ struct Kernel<op::GatherRowsWeighted, Cpu<T>> {
     }
 };
 
-template <class T>
-struct Kernel<op::ScatterRows, Cpu<T>> {
-    static void run(Context<Cpu<T>>& context, View<const T, 2> x, View<const Index, 1> rows,
+template <class T, class Factor>
+struct Kernel<op::ScatterRows, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> x, View<const Index, 1> rows,
                     View<T, 2> out) {
         cpu::detail::for_each_row<T>(context, rows, x.columns(), [&](Index i, Index row) {
             std::copy_n(x.row(i).data(), x.columns(), out.row(row).data());
@@ -55,9 +55,9 @@ struct Kernel<op::ScatterRows, Cpu<T>> {
     }
 };
 
-template <class T>
-struct Kernel<op::ScatterAddRows, Cpu<T>> {
-    static void run(Context<Cpu<T>>& context, View<const T, 2> x, View<const Index, 1> rows,
+template <class T, class Factor>
+struct Kernel<op::ScatterAddRows, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> x, View<const Index, 1> rows,
                     View<T, 2> out) {
         using cpu::detail::array;
         cpu::detail::for_each_row<T>(context, rows, x.columns(), [&](Index i, Index row) {
@@ -66,9 +66,9 @@ struct Kernel<op::ScatterAddRows, Cpu<T>> {
     }
 };
 
-template <class T>
-struct Kernel<op::ScatterAddRowsWeighted, Cpu<T>> {
-    static void run(Context<Cpu<T>>& context, View<const T, 2> x, View<const Index, 1> rows,
+template <class T, class Factor>
+struct Kernel<op::ScatterAddRowsWeighted, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> x, View<const Index, 1> rows,
                     View<const T, 1> weight, View<T, 2> out) {
         using cpu::detail::array;
         cpu::detail::for_each_row<T>(context, rows, x.columns(), [&](Index i, Index row) {
@@ -77,9 +77,9 @@ struct Kernel<op::ScatterAddRowsWeighted, Cpu<T>> {
     }
 };
 
-template <class T>
-struct Kernel<op::RowDot, Cpu<T>> {
-    static void run(Context<Cpu<T>>& context, View<const T, 2> a, View<const Index, 1> rows,
+template <class T, class Factor>
+struct Kernel<op::RowDot, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> a, View<const Index, 1> rows,
                     View<const T, 2> b, View<T, 1> out) {
         using cpu::detail::array;
         cpu::detail::for_each_row<T>(context, rows, a.columns(), [&](Index i, Index row) {

@@ -12,9 +12,9 @@
 
 namespace mor {
 
-template <class T>
-struct Kernel<op::Gelu, Cpu<T>> {
-    static void run(Context<Cpu<T>>& /*context*/, View<const T, 2> x, View<T, 2> y) {
+template <class T, class Factor>
+struct Kernel<op::Gelu, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& /*context*/, View<const T, 2> x, View<T, 2> y) {
         constexpr T root_half = std::numbers::sqrt2_v<T> / 2;
         for (Index i = 0; i < x.size(); ++i) {
             const T z = x.flat()[i];
@@ -24,9 +24,9 @@ struct Kernel<op::Gelu, Cpu<T>> {
 };
 
 // The derivative is Phi(x) + x phi(x), phi the normal density.
-template <class T>
-struct Kernel<op::GeluBackward, Cpu<T>> {
-    static void run(Context<Cpu<T>>& /*context*/, View<const T, 2> x, View<const T, 2> dy,
+template <class T, class Factor>
+struct Kernel<op::GeluBackward, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& /*context*/, View<const T, 2> x, View<const T, 2> dy,
                     View<T, 2> dx) {
         constexpr T root_half = std::numbers::sqrt2_v<T> / 2;
         constexpr T peak = std::numbers::inv_sqrtpi_v<T> * root_half;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <mor/backends/cpu/device.hpp>
+#include <mor/backends/cpu/dot_products.hpp>
 #include <mor/backends/cpu/packed_weight.hpp>
 #include <mor/backends/cpu/panels.hpp>
 #include <mor/ops/linear.hpp>
@@ -13,54 +14,84 @@
 
 namespace mor {
 
-template <class T>
-struct Kernel<op::Linear, Cpu<T>> {
-    using Packed = cpu::PackedWeight<T>;
+template <class T, class Factor>
+struct Kernel<op::Linear, Cpu<T, Factor>> {
+    using B = Cpu<T, Factor>;
+    using F = cpu::detail::ProductFactors<T, Factor>;
 
-    static void run(Context<Cpu<T>>& context, View<const T, 2> x, View<const T, 2> weight,
-                    View<T, 2> y, Write write) {
+    static void run(Context<B>& context, View<const T, 2> x, View<const T, 2> weight, View<T, 2> y,
+                    Write write) {
         using namespace cpu::detail;
-        multiply_panels(context.backend(), left_of(x), x.columns(), y, write, PanelOrder::made,
-                        [&](Index panel, Index first, Index depth) {
-                            T* const out = thread_scratch<T, 0>(depth * panel_width<T>);
-                            pack_transposed(weight, panel, first, depth, out);
-                            return out;
-                        });
+        if (weight.rows() < fewest_columns) {
+            multiply_narrow(context.backend(), x, weight, y, write);
+            return;
+        }
+        const typename Arena<HostSpace>::Scope scope{context.arena()};
+        multiply_panels<F>(context.backend(), left_factor<F>(context, x), x.columns(), y, write,
+                           PanelOrder::made, [&](Index panel, Index first, Index depth) {
+                               auto* const out = panel_scratch<F>(depth);
+                               pack_transposed<F>(weight, panel, first, depth, out);
+                               return out;
+                           });
     }
 
     /// The same with a weight that is packed already, to the bit.
-    static void run(Context<Cpu<T>>& context, View<const T, 2> x, const Packed& weight,
+    static void run(Context<B>& context, View<const T, 2> x, const typename B::PackedWeight& weight,
                     View<T, 2> y, Write write) {
-        cpu::detail::multiply_panels(
-            context.backend(), left_of(x), x.columns(), y, write,
-            cpu::detail::PanelOrder::in_memory,
-            [&](Index panel, Index first, Index /*depth*/) { return weight.panel(panel, first); });
+        using namespace cpu::detail;
+        if (weight.is_narrow()) {
+            multiply_narrow(context.backend(), x, weight.narrow(), y, write);
+            return;
+        }
+        const typename Arena<HostSpace>::Scope scope{context.arena()};
+        multiply_panels<F>(context.backend(), left_factor<F>(context, x), x.columns(), y, write,
+                           PanelOrder::in_memory, [&](Index panel, Index first, Index /*depth*/) {
+                               return weight.panel(panel, first);
+                           });
     }
 
 private:
-    static cpu::detail::LeftFactor<T> left_of(View<const T, 2> x) {
-        return {x.data(), x.columns()};
+    static void multiply_narrow(const B& cpu, View<const T, 2> x, View<const T, 2> weight,
+                                View<T, 2> y, Write write) {
+        using namespace cpu::detail;
+        cpu.parallel_for(x.rows(), grain_rows(x.columns()), [&](Index first, Index last) {
+            const DotProduct<T> product{.x = x.row(first).data(),
+                                        .w = weight.data(),
+                                        .y = y.row(first).data(),
+                                        .depth = x.columns(),
+                                        .w_stride = x.columns(),
+                                        .y_stride = y.columns(),
+                                        .accumulate = write == Write::accumulate};
+            product.run(last - first, 0, weight.rows());
+        });
     }
 };
 
-template <class T>
-struct Kernel<op::LinearBackwardInput, Cpu<T>> {
-    static void run(Context<Cpu<T>>& context, View<const T, 2> dy, View<const T, 2> weight,
+template <class T, class Factor>
+struct Kernel<op::LinearBackwardInput, Cpu<T, Factor>> {
+    using F = cpu::detail::ProductFactors<T, Factor>;
+
+    static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> dy, View<const T, 2> weight,
                     View<T, 2> dx, Write write) {
         using namespace cpu::detail;
-        multiply_panels(context.backend(), LeftFactor<T>{dy.data(), dy.columns()}, dy.columns(), dx,
-                        write, PanelOrder::made, [&](Index panel, Index first, Index depth) {
-                            T* const out = thread_scratch<T, 0>(depth * panel_width<T>);
-                            pack_columns(weight, panel, first, depth, out);
-                            return out;
-                        });
+        const typename Arena<HostSpace>::Scope scope{context.arena()};
+        multiply_panels<F>(context.backend(), left_factor<F>(context, dy), dy.columns(), dx, write,
+                           PanelOrder::made, [&](Index panel, Index first, Index depth) {
+                               auto* const out = panel_scratch<F>(depth);
+                               pack_columns<F>(weight, panel, first, depth, out);
+                               return out;
+                           });
     }
 };
 
 /// The sum is over rows. x becomes panels once; dy is transposed block by block.
-template <class T>
-struct Kernel<op::LinearBackwardWeight, Cpu<T>> {
-    static void run(Context<Cpu<T>>& context, View<const T, 2> dy, View<const T, 2> x,
+template <class T, class Factor>
+struct Kernel<op::LinearBackwardWeight, Cpu<T, Factor>> {
+    using B = Cpu<T, Factor>;
+    using F = cpu::detail::ProductFactors<T, Factor>;
+    using Stored = typename F::Stored;
+
+    static void run(Context<B>& context, View<const T, 2> dy, View<const T, 2> x,
                     View<T, 2> dweight) {
         for (Index first = 0; first < x.rows(); first += cpu::detail::panel_depth) {
             const Index depth = std::min(cpu::detail::panel_depth, x.rows() - first);
@@ -69,42 +100,38 @@ struct Kernel<op::LinearBackwardWeight, Cpu<T>> {
     }
 
 private:
-    static void add(Context<Cpu<T>>& context, View<const T, 2> dy, View<const T, 2> x,
+    static void add(Context<B>& context, View<const T, 2> dy, View<const T, 2> x,
                     View<T, 2> dweight) {
         using namespace cpu::detail;
         constexpr Index block_rows = 4 * tile_rows;  // of dweight
-        const Cpu<T>& cpu = context.backend();
-        const Index depth = x.rows();
-        const Index panels = num_panels<T>(x.columns());
+        const B& cpu = context.backend();
+        const Index depth = padded_depth<F>(x.rows());
+        const Index panels = num_panels<F>(x.columns());
+        const Index panel_size = depth * panel_width<F>;
         const typename Arena<HostSpace>::Scope scope{context.arena()};
-        const View<T, 1> packed =
-            context.arena().template make<T, 1>({panels * depth * panel_width<T>});
+        Stored* const packed =
+            context.arena().template make<Stored, 1>({panels * panel_size}).data();
         cpu.parallel_for(panels, 1, [&](Index panel, Index last) {
             for (; panel < last; ++panel) {
-                pack_columns(x, panel, 0, depth, packed.data() + panel * depth * panel_width<T>);
+                pack_columns<F>(x, panel, 0, x.rows(), packed + panel * panel_size);
             }
         });
         const Index blocks = (dweight.rows() + block_rows - 1) / block_rows;
         cpu.parallel_for(blocks, 1, [&](Index block, Index last) {
-            T* const transposed = thread_scratch<T, 1>(block_rows * depth);
+            const LeftFactor<Stored> left{thread_scratch<Stored, 1>(block_rows * depth), depth};
             for (; block < last; ++block) {
                 const Index first = block * block_rows;
                 const Index rows = std::min(block_rows, dweight.rows() - first);
-                for (Index k = 0; k < depth; ++k) {
-                    for (Index r = 0; r < rows; ++r) {
-                        transposed[r * depth + k] = dy(k, first + r);
-                    }
-                }
+                pack_left_transposed<F>(dy, first, rows, left);
                 for (Index panel = 0; panel < panels; ++panel) {
-                    const Index column = panel * panel_width<T>;
+                    const Index column = panel * panel_width<F>;
+                    const Stored* const right = packed + panel * panel_size;
                     for (Index row = 0; row < rows; row += tile_rows) {
-                        multiply_rows(std::min(tile_rows, rows - row),
-                                      LeftFactor<T>{transposed + row * depth, depth},
-                                      packed.data() + panel * depth * panel_width<T>,
-                                      packed.data() + panel * depth * panel_width<T>, depth,
-                                      dweight.row(first + row).data() + column, dweight.columns(),
-                                      std::min(panel_width<T>, dweight.columns() - column),
-                                      Write::accumulate);
+                        multiply_rows<F>(std::min(tile_rows, rows - row), left.at(row, 0), right,
+                                         right, depth, dweight.row(first + row).data() + column,
+                                         dweight.columns(),
+                                         std::min(panel_width<F>, dweight.columns() - column),
+                                         Write::accumulate);
                     }
                 }
             }

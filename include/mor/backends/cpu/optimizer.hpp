@@ -11,10 +11,10 @@
 
 namespace mor {
 
-template <class T>
-struct Kernel<op::AdamW, Cpu<T>> {
-    static void run(Context<Cpu<T>>& context, const AdamWStep& step, View<const T, 1> gradient,
-                    View<T, 1> value, View<T, 1> m, View<T, 1> v) {
+template <class T, class Factor>
+struct Kernel<op::AdamW, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& context, const AdamWStep& step,
+                    View<const T, 1> gradient, View<T, 1> value, View<T, 1> m, View<T, 1> v) {
         const auto scale = static_cast<T>(step.gradient_scale);
         const auto beta1 = static_cast<T>(step.beta1);
         const auto beta2 = static_cast<T>(step.beta2);
@@ -35,9 +35,9 @@ struct Kernel<op::AdamW, Cpu<T>> {
     }
 };
 
-template <class T>
-struct Kernel<op::SumOfSquares, Cpu<T>> {
-    static double run(Context<Cpu<T>>& context, View<const T, 1> x) {
+template <class T, class Factor>
+struct Kernel<op::SumOfSquares, Cpu<T, Factor>> {
+    static double run(Context<Cpu<T, Factor>>& context, View<const T, 1> x) {
         // Blocks of fixed size, so that the sum does not depend on the number of threads.
         constexpr Index block_size = 16'384;
         const Index blocks = (x.size() + block_size - 1) / block_size;

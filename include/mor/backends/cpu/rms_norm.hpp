@@ -11,9 +11,9 @@
 
 namespace mor {
 
-template <class T>
-struct Kernel<op::RmsNorm, Cpu<T>> {
-    static void run(Context<Cpu<T>>& context, View<const T, 2> x, View<const T, 1> weight,
+template <class T, class Factor>
+struct Kernel<op::RmsNorm, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> x, View<const T, 1> weight,
                     double epsilon, View<T, 2> y, View<T, 1> inverse_rms) {
         using namespace cpu::detail;
         const auto width = static_cast<T>(x.columns());
@@ -31,9 +31,9 @@ struct Kernel<op::RmsNorm, Cpu<T>> {
 };
 
 // With n = x * inverse_rms and g = dy * weight: dx = inverse_rms * (g - n * mean(g * n)).
-template <class T>
-struct Kernel<op::RmsNormBackward, Cpu<T>> {
-    static void run(Context<Cpu<T>>& context, View<const T, 2> dy, View<const T, 2> x,
+template <class T, class Factor>
+struct Kernel<op::RmsNormBackward, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> dy, View<const T, 2> x,
                     View<const T, 1> weight, View<const T, 1> inverse_rms, View<T, 2> dx,
                     View<T, 1> dweight) {
         using namespace cpu::detail;

@@ -8,9 +8,9 @@
 
 namespace mor {
 
-template <class T>
-struct Kernel<op::Rope, Cpu<T>> {
-    static void run(Context<Cpu<T>>& context, View<const Index, 1> positions,
+template <class T, class Factor>
+struct Kernel<op::Rope, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& context, View<const Index, 1> positions,
                     View<const T, 2> cosine, View<const T, 2> sine, View<T, 2> x,
                     Rotation rotation) {
         using namespace cpu::detail;

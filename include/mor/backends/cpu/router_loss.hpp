@@ -20,9 +20,9 @@ template <class T>
 
 }  // namespace cpu::detail
 
-template <class T>
-struct Kernel<op::SelectionLoss, Cpu<T>> {
-    static double run(Context<Cpu<T>>& /*context*/, View<const T, 1> logits,
+template <class T, class Factor>
+struct Kernel<op::SelectionLoss, Cpu<T, Factor>> {
+    static double run(Context<Cpu<T, Factor>>& /*context*/, View<const T, 1> logits,
                       View<const Index, 1> kept, double scale, View<T, 1> dlogits) {
         double loss = 0;
         Index next = 0;
@@ -39,9 +39,9 @@ struct Kernel<op::SelectionLoss, Cpu<T>> {
     }
 };
 
-template <class T>
-struct Kernel<op::RouterZLoss, Cpu<T>> {
-    static double run(Context<Cpu<T>>& /*context*/, View<const T, 2> logits, double scale,
+template <class T, class Factor>
+struct Kernel<op::RouterZLoss, Cpu<T, Factor>> {
+    static double run(Context<Cpu<T, Factor>>& /*context*/, View<const T, 2> logits, double scale,
                       View<T, 2> dlogits) {
         using cpu::detail::array;
         double loss = 0;
@@ -58,10 +58,10 @@ struct Kernel<op::RouterZLoss, Cpu<T>> {
     }
 };
 
-template <class T>
-struct Kernel<op::BalancingLoss, Cpu<T>> {
-    static double run(Context<Cpu<T>>& context, View<const T, 2> gate, View<const Index, 1> best,
-                      double scale, View<T, 2> dgate) {
+template <class T, class Factor>
+struct Kernel<op::BalancingLoss, Cpu<T, Factor>> {
+    static double run(Context<Cpu<T, Factor>>& context, View<const T, 2> gate,
+                      View<const Index, 1> best, double scale, View<T, 2> dgate) {
         using namespace cpu::detail;
         if (gate.rows() == 0) {
             return 0;

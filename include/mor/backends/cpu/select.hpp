@@ -57,13 +57,13 @@ public:
 // Bisection: a bound that exactly k keys reach is found after about log2(n) passes, each of which
 // counts a packet at a time; a partition would move keys one by one. If k falls among equal keys,
 // the bisection goes on until the bound is theirs.
-template <class T>
-struct Kernel<op::TopK, Cpu<T>> {
-    static Index run(Context<Cpu<T>>& context, View<const T, 1> scores,
+template <class T, class Factor>
+struct Kernel<op::TopK, Cpu<T, Factor>> {
+    static Index run(Context<Cpu<T, Factor>>& context, View<const T, 1> scores,
                      View<const Index, 1> offsets, View<const Index, 1> k, View<Index, 1> kept) {
         const typename Arena<HostSpace>::Scope scope{context.arena()};
         const auto keys = context.arena().template make<Key, 1>({scores.size()});
-        const IndexView<Cpu<T>> begin = context.indices(k.size());  // in kept
+        const IndexView<Cpu<T, Factor>> begin = context.indices(k.size());  // in kept
         Index count = 0;
         for (Index s = 0; s < k.size(); ++s) {
             begin[s] = count;
@@ -132,9 +132,9 @@ private:
     }
 };
 
-template <class T>
-struct Kernel<op::SelectGreater, Cpu<T>> {
-    static Index run(Context<Cpu<T>>& /*context*/, View<const T, 1> scores, double bound,
+template <class T, class Factor>
+struct Kernel<op::SelectGreater, Cpu<T, Factor>> {
+    static Index run(Context<Cpu<T, Factor>>& /*context*/, View<const T, 1> scores, double bound,
                      View<Index, 1> kept) {
         Index count = 0;
         for (Index i = 0; i < scores.size(); ++i) {

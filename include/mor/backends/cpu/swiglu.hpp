@@ -9,9 +9,9 @@
 
 namespace mor {
 
-template <class T>
-struct Kernel<op::SwiGlu, Cpu<T>> {
-    static void run(Context<Cpu<T>>& context, View<const T, 2> gate, View<const T, 2> up,
+template <class T, class Factor>
+struct Kernel<op::SwiGlu, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> gate, View<const T, 2> up,
                     View<T, 2> y) {
         using namespace cpu::detail;
         context.backend().parallel_for(gate.size(), grain_rows(4), [&](Index first, Index last) {
@@ -24,9 +24,9 @@ struct Kernel<op::SwiGlu, Cpu<T>> {
 };
 
 // With s = sigmoid(gate): dup = dy * gate * s, dgate = dy * up * s * (1 + gate * (1 - s)).
-template <class T>
-struct Kernel<op::SwiGluBackward, Cpu<T>> {
-    static void run(Context<Cpu<T>>& context, View<const T, 2> gate, View<const T, 2> up,
+template <class T, class Factor>
+struct Kernel<op::SwiGluBackward, Cpu<T, Factor>> {
+    static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> gate, View<const T, 2> up,
                     View<const T, 2> dy, View<T, 2> dgate, View<T, 2> dup) {
         using namespace cpu::detail;
         // Blocks of this size stay in registers and the first cache, and make aliasing safe.

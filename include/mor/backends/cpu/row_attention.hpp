@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Attention of the Cpu backend over paged keys: one query row at a time, block by block with an
-// online softmax, so that a row's result does not depend on the other rows.
+// Attention of the Cpu backend, one query row at a time: over paged keys, and wherever a sequence
+// asks for too few rows to fill a tile. Block by block with an online softmax, so that a row's
+// result does not depend on the other rows.
 #pragma once
 
 #include <mor/backends/cpu/device.hpp>
@@ -16,7 +17,7 @@
 
 namespace mor::cpu::detail {
 
-inline constexpr Index paged_heads = 8;  // heads that read a block of keys together
+inline constexpr Index heads_together = 8;  // that read a block of keys
 inline constexpr Index largest_block = 64;
 
 /// out += weights [keys] * values [keys, dim], key after key.
@@ -40,23 +41,24 @@ void add_weighted_rows(const T* weights, Index keys, const T* values, Index stri
     }
 }
 
-/// Heads [first, first + heads) of query row i, at most paged_heads of one kv head.
+/// Heads [first, first + heads) of query row i, at most heads_together of one kv head.
 template <class T, class Ranges>
-void paged_attention(const AttentionShape& shape, Index i, Index first, Index heads,
-                     View<const T, 2> q, View<const T, 2> k, View<const T, 2> v,
-                     const Ranges& ranges, View<T, 2> out, View<T, 2> logsumexp) {
+void attend_heads(const AttentionShape& shape, Index i, Index first, Index heads,
+                  View<const T, 2> q, View<const T, 2> k, View<const T, 2> v, const Ranges& ranges,
+                  View<T, 2> out, View<T, 2> logsumexp) {
     const Index dim = shape.head_dim;
     const Index kv_column = first / (shape.heads / shape.kv_heads) * dim;
     const T scale = T{1} / std::sqrt(static_cast<T>(dim));
     const T* const query = q.row(i).data() + first * dim;
     T* const result = out.row(i).data() + first * dim;
     std::fill_n(result, heads * dim, T{0});
-    std::array<T, paged_heads> largest;
-    std::array<T, paged_heads> sum{};
+    std::array<T, heads_together> largest;
+    std::array<T, heads_together> sum{};
     largest.fill(-std::numeric_limits<T>::infinity());
-    std::array<T, paged_heads * largest_block> scores;
-    for (Index key = ranges.begin[i]; key < ranges.end[i]; key += ranges.block_size) {
-        const Index keys = std::min(ranges.block_size, ranges.end[i] - key);
+    std::array<T, heads_together * largest_block> scores;
+    const Index block_size = ranges.is_paged() ? ranges.block_size : largest_block;
+    for (Index key = ranges.begin[i]; key < ranges.end[i]; key += block_size) {
+        const Index keys = std::min(block_size, ranges.end[i] - key);
         const Index row = ranges.row_of(key);
         const DotProduct<T> product{.x = query,
                                     .w = k.row(row).data() + kv_column,
@@ -94,6 +96,19 @@ void paged_attention(const AttentionShape& shape, Index i, Index first, Index he
             result[h * dim + c] /= sum[at];
         }
         logsumexp(i, first + h) = largest[at] + std::log(sum[at]);
+    }
+}
+
+/// The heads of one kv head, of query row i.
+template <class T, class Ranges>
+void attend_row(const AttentionShape& shape, Index i, Index kv_head, View<const T, 2> q,
+                View<const T, 2> k, View<const T, 2> v, const Ranges& ranges, View<T, 2> out,
+                View<T, 2> logsumexp) {
+    const Index group = shape.heads / shape.kv_heads;
+    const Index end = (kv_head + 1) * group;
+    for (Index head = end - group; head < end; head += heads_together) {
+        attend_heads<T>(shape, i, head, std::min(heads_together, end - head), q, k, v, ranges, out,
+                        logsumexp);
     }
 }
 
