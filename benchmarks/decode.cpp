@@ -7,6 +7,7 @@
 #include "serving.hpp"
 
 #include <algorithm>
+#include <concepts>
 #include <vector>
 
 namespace {
@@ -14,6 +15,7 @@ namespace {
 using serving::BalancedMoR;
 using serving::Cpu;
 using serving::Index;
+using serving::RoundingCpu;
 
 benchmarks::Roofline roofline;
 
@@ -24,18 +26,22 @@ struct Reads {
 };
 
 /// Adds up the weights and keys of the layers that a pass runs.
+template <class Backend>
 class ReadCounter {
+    static constexpr double weight_bytes =
+        std::same_as<Backend, RoundingCpu> ? sizeof(mor::BFloat16) : sizeof(float);
+
 public:
     explicit ReadCounter(const mor::ModelConfig& sizes) {
         const auto hidden = static_cast<double>(sizes.hidden_size);
         const auto kv = static_cast<double>(sizes.num_kv_heads * sizes.head_dim);
         const auto heads = static_cast<double>(sizes.num_heads * sizes.head_dim);
-        layer_ = sizeof(float) * hidden *
+        layer_ = weight_bytes * hidden *
                  (2 * heads + 2 * kv + 3 * static_cast<double>(sizes.intermediate_size));
         pair_ = 2 * sizeof(float) * kv;
-        reads_.weights = sizeof(float) * hidden * static_cast<double>(sizes.vocab_size);
+        reads_.weights = weight_bytes * hidden * static_cast<double>(sizes.vocab_size);
     }
-    void operator()(const mor::LayerSeen<Cpu>& seen) {
+    void operator()(const mor::LayerSeen<Backend>& seen) {
         reads_.weights += seen.rows.size() > 0 ? layer_ : 0;
         reads_.keys += pair_ * static_cast<double>(seen.visible_keys);
     }
@@ -47,14 +53,14 @@ private:
     Reads reads_;
 };
 
-template <class A>
+template <class A, class Backend>
 void decode(benchmark::State& state) {
     const Index batch = state.range(0);
     const serving::Shape<A> shape{serving::sizes_of("135M"), state.range(1)};
-    Cpu cpu;
-    const mor::Model<A, Cpu> model{cpu, shape.sizes, shape.options, 1};
-    mor::Context<Cpu> context{cpu};
-    mor::Trace<A, Cpu> trace;
+    Backend cpu;
+    const mor::Model<A, Backend> model{cpu, shape.sizes, shape.options, 1};
+    mor::Context<Backend> context{cpu};
+    mor::Trace<A, Backend> trace;
     auto cache = model.make_cache(batch);
     mor::Random random{1};
     const auto draw = [&](Index count) {
@@ -71,7 +77,7 @@ void decode(benchmark::State& state) {
     Reads all;
     double flops = context.flops();
     for (auto _ : state) {
-        ReadCounter counter{shape.sizes};
+        ReadCounter<Backend> counter{shape.sizes};
         model.extend(context, {draw(batch), one}, cache, trace, {}, counter);
         all.weights += counter.reads().weights;
         all.keys += counter.reads().keys;
@@ -85,9 +91,9 @@ void decode(benchmark::State& state) {
         benchmark::Counter(static_cast<double>(batch) * iterations, benchmark::Counter::kIsRate);
 }
 
-template <class A>
+template <class A, class Backend = Cpu>
 void add(const char* name, Index num_recursions) {
-    auto* const entry = benchmark::RegisterBenchmark(name, decode<A>);
+    auto* const entry = benchmark::RegisterBenchmark(name, decode<A, Backend>);
     entry->ArgNames({"batch", "recursions"})
         ->Iterations(40)
         ->Repetitions(3)
@@ -103,6 +109,7 @@ void add(const char* name, Index num_recursions) {
 int main(int argc, char** argv) {
     roofline = benchmarks::add_roofline(Cpu{}.threads());
     add<mor::Vanilla>("dense", 1);
+    add<mor::Vanilla, RoundingCpu>("dense_bfloat16", 1);
     add<mor::Recursive<>>("recursive", 3);
     for (const Index num_recursions : {2, 3, 4}) {
         add<BalancedMoR>("mor_balanced", num_recursions);

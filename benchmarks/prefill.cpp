@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Prefill of a prompt when only its last token's logits are wanted. With Cycle sharing and
-// recursive key sharing later recursions compute no keys, so they run for that token alone.
+// Prefill of a prompt when only its last token's logits are wanted: dense models of published
+// shapes, and what routing and shared keys save. With Cycle sharing and recursive key sharing later
+// recursions compute no keys, so they run for that token alone.
 #include "run.hpp"
+#include "serving.hpp"
 #include <mor/mor.hpp>
 
 #include <benchmark/benchmark.h>
 
+#include <string>
 #include <vector>
 
 namespace {
@@ -41,6 +44,46 @@ void prefill(benchmark::State& state) {
     state.counters["GFLOP"] = flops / 1e9;
 }
 
+benchmarks::Roofline roofline;
+
+/// 512 tokens of a model that has decoded before, so that its weights are packed.
+template <class A, class Backend>
+void prefill_512(benchmark::State& state, const char* name, Index num_recursions) {
+    const serving::Shape<A> shape{serving::sizes_of(name), num_recursions};
+    Backend cpu;
+    const mor::Model<A, Backend> model{cpu, shape.sizes, shape.options, 1};
+    mor::Context<Backend> context{cpu};
+    mor::Trace<A, Backend> trace;
+    auto cache = model.make_cache(1);
+    const std::vector<mor::TokenId> prompt(512, 97);
+    const auto extend = [&](Index length) {
+        const std::vector<mor::TokenId> tokens(prompt.begin(), prompt.begin() + length);
+        const std::vector<Index> lengths{length};
+        cache.clear(0);
+        model.extend(context, {tokens, lengths}, cache, trace, {.logits = mor::Logits::last_rows});
+    };
+    extend(1);
+    double flops = context.flops();
+    for (auto _ : state) {
+        extend(std::ssize(prompt));
+    }
+    flops = (context.flops() - flops) / static_cast<double>(state.iterations());
+    benchmarks::report(state, roofline, flops, 0);
+    state.counters["flops_per_pass"] = flops;
+    state.counters["tokens/s"] = benchmark::Counter(512.0 * static_cast<double>(state.iterations()),
+                                                    benchmark::Counter::kIsRate);
+}
+template <class A, class Backend = Cpu>
+void add(const std::string& name, const char* shape, Index num_recursions = 1) {
+    benchmark::RegisterBenchmark(
+        name.c_str(),
+        [=](benchmark::State& state) { prefill_512<A, Backend>(state, shape, num_recursions); })
+        ->Iterations(3)
+        ->Repetitions(5)
+        ->UseRealTime()
+        ->Unit(benchmark::kMillisecond);
+}
+
 template <class C>
 using Recursive = mor::Recursive<mor::Cycle, C>;
 template <class C>
@@ -65,4 +108,15 @@ BENCHMARK(prefill<Expert<mor::RecursiveSharingCache>, mor::Logits::last_rows>)
 
 }  // namespace
 
-int main(int argc, char** argv) { return benchmarks::run(argc, argv); }
+int main(int argc, char** argv) {
+    roofline = benchmarks::add_roofline(Cpu{}.threads());
+    for (const char* const shape : {"135M", "360M"}) {
+        add<mor::Vanilla>(std::string{"dense/"} + shape, shape);
+        add<mor::Vanilla, serving::RoundingCpu>(std::string{"dense_bfloat16/"} + shape, shape);
+    }
+    for (const Index num_recursions : {2, 3, 4}) {
+        add<serving::BalancedMoR>("mor_balanced/" + std::to_string(num_recursions), "135M",
+                                  num_recursions);
+    }
+    return benchmarks::run(argc, argv);
+}

@@ -20,6 +20,7 @@ namespace serving {
 
 using mor::Index;
 using Cpu = mor::Cpu<float>;
+using RoundingCpu = mor::Cpu<float, mor::BFloat16>;
 using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 

@@ -17,7 +17,7 @@ using serving::Index;
 
 benchmarks::Roofline roofline;
 
-template <class A>
+template <class A, class Backend>
 struct Training {
     static serving::Shape<A> shape_of(Index num_recursions) {
         mor::ModelConfig sizes = serving::sizes_of("135M");
@@ -35,16 +35,16 @@ struct Training {
                   {.steps = 1 << 20, .batch = 4, .sequence = 256, .measures_routing = false}} {}
 
     serving::Shape<A> shape;
-    Cpu cpu;
-    mor::Model<A, Cpu> model;
+    Backend cpu;
+    mor::Model<A, Backend> model;
     Noise noise;
-    mor::Trainer<A, Cpu, Noise> trainer;
+    mor::Trainer<A, Backend, Noise> trainer;
 };
 
 /// Operations a second, as a share of the peak.
-template <class A>
+template <class A, class Backend>
 void train_step(benchmark::State& state) {
-    Training<A> training{state.range(0)};
+    Training<A, Backend> training{state.range(0)};
     training.trainer.step();  // allocates
     const Index allocations = training.trainer.context().arena().allocations();
     double flops = 0;
@@ -64,9 +64,9 @@ void train_step(benchmark::State& state) {
     state.counters["activation_bytes"] = arena;
 }
 
-template <class A>
+template <class A, class Backend = Cpu>
 void add(const char* name, Index num_recursions) {
-    benchmark::RegisterBenchmark(name, train_step<A>)
+    benchmark::RegisterBenchmark(name, train_step<A, Backend>)
         ->Arg(num_recursions)
         ->Iterations(4)
         ->UseRealTime()
@@ -78,6 +78,7 @@ void add(const char* name, Index num_recursions) {
 int main(int argc, char** argv) {
     roofline = benchmarks::add_roofline(Cpu{}.threads());
     add<mor::Vanilla>("dense", 1);
+    add<mor::Vanilla, serving::RoundingCpu>("dense_bfloat16", 1);
     add<mor::Recursive<>>("recursive", 3);
     for (const Index num_recursions : {2, 3, 4}) {
         add<mor::MoRExpert<>>("mor_expert", num_recursions);
