@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the scripts that measure peers share: a scratch folder, and reports without names or paths."""
+import datetime
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import venv
+
+# The dense SmolLM-135M shape.
+VOCABULARY, HIDDEN, LAYERS, INTERMEDIATE = 49152, 576, 30, 1536
+HEADS, KV_HEADS, HEAD_DIM, ROPE_THETA, NORM_EPSILON = 9, 3, 64, 10000.0, 1e-5
+
+PROMPT = 512  # tokens of a prefill
+BATCH, SEQUENCE = 4, 256  # of a training step
+SCRATCH = pathlib.Path(tempfile.gettempdir()) / "mor_peers"
+
+
+def run(*command, **options):
+    """Stops with the command's own words when it fails; returns what it printed."""
+    done = subprocess.run(
+        [str(word) for word in command], text=True, capture_output=True, check=False, **options
+    )
+    if done.returncode != 0:
+        sys.exit(f"{command[0]} failed ({done.returncode}):\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def virtual_environment(folder, *packages):
+    """The interpreter of a virtual environment with the newest packages; made once."""
+    python = folder / "bin" / "python"
+    complete = folder / "complete"
+    if not complete.exists():
+        print(f"installing {' '.join(packages)}", file=sys.stderr)
+        venv.create(folder, with_pip=True, clear=True)
+        run(python, "-m", "pip", "install", "--quiet", "--no-cache-dir", *packages)
+        complete.touch()
+    return python
+
+
+def clean_environment(**changes):
+    """The environment less what steers BLAS and OpenMP, which would choose slow kernels or threads."""
+    steers = ("OPENBLAS_", "OMP_", "MKL_", "KMP_", "GOMP_", "DNNL_", "ONEDNN_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(steers)}
+    return {**kept, **changes}
+
+
+def machine():
+    cpu = "unknown"
+    for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            cpu = value.strip()
+            break
+    return {
+        "date": datetime.date.today().isoformat(),
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+    }
+
+
+def result(repetitions, **case):
+    """One row: the case, its tokens a second, and each repetition's."""
+    return {
+        **case,
+        "tokens_per_second": round(statistics.median(repetitions), 2),
+        "repetitions": [round(value, 2) for value in repetitions],
+    }
+
+
+def write(report, path):
+    text = json.dumps(report, indent=1) + "\n"
+    if path:
+        pathlib.Path(path).write_text(text, encoding="utf-8")
+    else:
+        print(text, end="")
