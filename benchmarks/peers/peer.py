@@ -15,7 +15,6 @@ VOCABULARY, HIDDEN, LAYERS, INTERMEDIATE = 49152, 576, 30, 1536
 HEADS, KV_HEADS, HEAD_DIM, ROPE_THETA, NORM_EPSILON = 9, 3, 64, 10000.0, 1e-5
 
 PROMPT = 512  # tokens of a prefill
-BATCH, SEQUENCE = 4, 256  # of a training step
 SCRATCH = pathlib.Path(tempfile.gettempdir()) / "mor_peers"
 
 
