@@ -125,7 +125,7 @@ def measure_all(llama, threads, repetitions):
 
 
 def main():
-    parser = argparse.ArgumentParser(usage=__doc__.split("usage: ")[1], description=None)
+    parser = argparse.ArgumentParser(usage=__doc__.split("usage: ")[1])
     parser.add_argument("output", nargs="?")
     parser.add_argument("--case", choices=CASES)
     parser.add_argument("--dtype", choices=DTYPES, default="f32")

@@ -40,11 +40,10 @@ def virtual_environment(folder, *packages):
     return python
 
 
-def clean_environment(**changes):
+def clean_environment():
     """The environment less what steers BLAS and OpenMP, which would choose slow kernels or threads."""
     steers = ("OPENBLAS_", "OMP_", "MKL_", "KMP_", "GOMP_", "DNNL_", "ONEDNN_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(steers)}
-    return {**kept, **changes}
+    return {name: value for name, value in os.environ.items() if not name.startswith(steers)}
 
 
 def machine():

@@ -5,11 +5,11 @@
 Needs PyTorch (Debian: python3-torch). Writes JSON to the file named, or prints it.
 usage: torch_selection.py [OUTPUT.json]
 """
-import json
 import statistics
 import sys
 import time
 
+import peer
 import torch
 
 SEQUENCES = 32
@@ -39,12 +39,7 @@ def main():
 
             rows.append({"rows": length, "threads": threads, "microseconds": microseconds(choose)})
     report = {"peer": f"PyTorch {torch.__version__}", "sequences": SEQUENCES, "results": rows}
-    text = json.dumps(report, indent=1)
-    if len(sys.argv) > 1:
-        with open(sys.argv[1], "w", encoding="utf-8") as out:
-            out.write(text + "\n")
-    else:
-        print(text)
+    peer.write(report, sys.argv[1] if len(sys.argv) > 1 else None)
 
 
 if __name__ == "__main__":

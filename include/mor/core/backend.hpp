@@ -26,12 +26,12 @@ concept Backend = requires {
 };
 
 /// A backend whose products like weights in an order of their own: `PackedWeight` is made from
-/// (const B&, weight [out, in]), and op::Linear takes it. Above `most_rows` rows of the other
-/// factor it is not worth its memory.
+/// (const B&, weight [out, in]), and op::Linear takes it. `pays(rows, out)` says whether it is
+/// worth its memory for products with so many rows of the other factor.
 template <class B>
 concept PacksWeights = Backend<B> && requires {
     typename B::PackedWeight;
-    { B::PackedWeight::most_rows } -> std::convertible_to<Index>;
+    { B::PackedWeight::pays(Index{}, Index{}) } -> std::same_as<bool>;
 };
 
 /// A backend whose memory ordinary code can read and write.

@@ -47,7 +47,7 @@ void linear(Context<B>& context, ConstMatrixView<B> x, const Parameter<B>& weigh
             Write write = Write::overwrite) {
     const ConstMatrixView<B> value = weight.value_matrix();
     if constexpr (PacksWeights<B>) {
-        if (weight.is_packed() || x.rows() <= B::PackedWeight::most_rows) {
+        if (weight.is_packed() || B::PackedWeight::pays(x.rows(), value.rows())) {
             expect_linear<B>(x, value, y);
             count_linear(context, x, value);
             Kernel<op::Linear, B>::run(context, x, weight.packed(context.backend()), y, write);

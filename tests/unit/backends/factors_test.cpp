@@ -29,13 +29,10 @@ Tensor<float, 2> product(View<const float, 2> x, View<const float, 2> weight) {
     mor::Cpu<float> cpu{{.threads = 1}};
     mor::Context<mor::Cpu<float>> context{cpu};
     Tensor<float, 2> y{{x.rows(), weight.rows()}};
-    detail::multiply_panels<F>(cpu, detail::left_factor<F>(context, x), x.columns(), y.view(),
-                               mor::Write::overwrite, detail::PanelOrder::made,
-                               [&](Index panel, Index first, Index depth) {
-                                   auto* const out = detail::panel_scratch<F>(depth);
-                                   detail::pack_transposed<F>(weight, panel, first, depth, out);
-                                   return out;
-                               });
+    detail::multiply_packing<F>(context, x, y.view(), mor::Write::overwrite,
+                                [&](Index panel, Index first, Index depth, auto* out) {
+                                    detail::pack_transposed<F>(weight, panel, first, depth, out);
+                                });
     return y;
 }
 

@@ -6,54 +6,17 @@
 
 #include <mor/backends/cpu/attention_tiles.hpp>
 #include <mor/backends/cpu/device.hpp>
+#include <mor/backends/cpu/online_softmax.hpp>
 #include <mor/backends/cpu/row_attention.hpp>
 #include <mor/ops/attention.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 
 namespace mor {
 
 namespace cpu::detail {
-
-/// The softmax of one query row so far.
-template <class T>
-struct OnlineSoftmax {
-    T largest = -std::numeric_limits<T>::infinity();
-    T sum = 0;
-
-    /// scores [count], not yet scaled, become probabilities up to a common factor. Returns what
-    /// everything that was added up before has to be multiplied with. Whole packets are read and
-    /// written; zeros follow the last score.
-    T add(T* scores, Index count, T scale) {
-        using namespace Eigen::internal;
-        constexpr Index size = packet_size<T>;
-        const Index padded = (count + size - 1) / size * size;
-        std::fill(scores + count, scores + padded, -std::numeric_limits<T>::infinity());
-        auto most = pload<Packet<T>>(scores);
-        for (Index j = size; j < padded; j += size) {
-            most = pmax(most, pload<Packet<T>>(scores + j));
-        }
-        const T new_largest = std::max(largest, scale * predux_max(most));
-        const auto factor = pset1<Packet<T>>(scale);
-        const auto shift = pset1<Packet<T>>(new_largest);
-        for (Index j = 0; j < padded; j += size) {
-            pstore(scores + j, pexp(psub(pmul(factor, pload<Packet<T>>(scores + j)), shift)));
-        }
-        std::fill(scores + count, scores + padded, T{0});
-        auto total = pload<Packet<T>>(scores);
-        for (Index j = size; j < padded; j += size) {
-            total = padd(total, pload<Packet<T>>(scores + j));
-        }
-        const T correction =
-            largest == new_largest ? T{1} : pfirst(pexp(pset1<Packet<T>>(largest - new_largest)));
-        sum = sum * correction + predux(total);
-        largest = new_largest;
-        return correction;
-    }
-};
 
 /// A tile of queries of the heads that share a kv head, key tile by key tile.
 template <class T, class Ranges>
@@ -96,9 +59,8 @@ public:
         for (Index h = 0; h < group_; ++h) {
             for (Index row = run_.first; row < run_.last; ++row) {
                 const OnlineSoftmax<T>& own = softmax[h * attention_tile + row - run_.first];
-                T* const result = out.row(row).data() + (first_head_ + h) * dim_;
-                std::transform(result, result + dim_, result, [&](T x) { return x / own.sum; });
-                logsumexp(row, first_head_ + h) = own.largest + std::log(own.sum);
+                const Index head = first_head_ + h;
+                logsumexp(row, head) = own.finish(out.row(row).data() + head * dim_, dim_);
             }
         }
     }
@@ -112,23 +74,18 @@ private:
         alignas(64) std::array<T, static_cast<std::size_t>(tile_rows * attention_tile)> scores;
         // What no row sees is not computed: half of the tiles on the diagonal.
         const Index seen = std::clamp<Index>(ranges_.end[first + queries.rows - 1] - key, 0, keys);
-        multiply_tile_rows<T>(queries, packed_keys, panel_width<F> * dim_, dim_,
-                              {scores.data(), attention_tile, queries.rows}, seen,
-                              Write::overwrite);
+        multiply_heads<T>(queries, packed_keys, panel_width<F> * dim_, dim_,
+                          {scores.data(), attention_tile, queries.rows}, seen, Write::overwrite);
         for (Index i = 0; i < queries.rows; ++i) {
             T* const own = scores.data() + i * attention_tile;
             const Index visible = std::clamp<Index>(ranges_.end[first + i] - key, 0, seen);
             if (visible > 0) {
-                const T correction = softmax[i].add(own, visible, scale);
-                if (correction != T{1}) {
-                    T* const sums = result.data + i * result.stride;
-                    std::transform(sums, sums + dim_, sums, [&](T x) { return x * correction; });
-                }
+                softmax[i].add(own, visible, scale, result.data + i * result.stride, dim_);
             }
             std::fill(own + visible, own + seen, T{0});
         }
-        multiply_tile_rows<T>({scores.data(), attention_tile, queries.rows}, packed_values,
-                              panel_width<F> * keys, seen, result, dim_, Write::accumulate);
+        multiply_heads<T>({scores.data(), attention_tile, queries.rows}, packed_values,
+                          panel_width<F> * keys, seen, result, dim_, Write::accumulate);
     }
 
     Index dim_;

@@ -124,9 +124,9 @@ private:
                 return HeadRows<T>{elements.data() + j * tile + from, tile, count};
             };
             const auto multiply_by = [&](View<const T, 2> left, const T* right, auto& out) {
-                multiply_tile_rows<T>(head_rows(left, key + j, count, kv_column_),
-                                      right + column * dim_, panel_width<F> * dim_, dim_,
-                                      part(out, column), rows - column, Write::overwrite);
+                multiply_heads<T>(head_rows(left, key + j, count, kv_column_),
+                                  right + column * dim_, panel_width<F> * dim_, dim_,
+                                  part(out, column), rows - column, Write::overwrite);
             };
             multiply_by(views_.k, queries_transposed_, probability_);
             multiply_by(views_.v, upstream_transposed_, gradient_);
@@ -135,10 +135,10 @@ private:
             }
             const auto add = [&](auto& left, const T* right, View<T, 2> out) {
                 const auto own = part(left, unseen);
-                multiply_tile_rows<T>({own.data, own.stride, count},
-                                      right + unseen * panel_width<F>, panel_width<F> * rows,
-                                      rows - unseen, head_rows(out, key + j, count, kv_column_),
-                                      dim_, Write::accumulate);
+                multiply_heads<T>({own.data, own.stride, count}, right + unseen * panel_width<F>,
+                                  panel_width<F> * rows, rows - unseen,
+                                  head_rows(out, key + j, count, kv_column_), dim_,
+                                  Write::accumulate);
             };
             add(probability_, upstream_, views_.dv);
             add(gradient_, queries_, views_.dk);
@@ -148,7 +148,7 @@ private:
         for (Index i = 0; i < rows; i += tile_rows) {
             const Index count = std::min(tile_rows, rows - i);
             const Index seen = std::clamp<Index>(ranges_.end[first + i + count - 1] - key, 0, keys);
-            multiply_tile_rows<T>(
+            multiply_heads<T>(
                 {probability_.data() + i * tile, tile, count}, keys_, panel_width<F> * keys, seen,
                 head_rows(views_.dq, first + i, count, head * dim_), dim_, Write::accumulate);
         }

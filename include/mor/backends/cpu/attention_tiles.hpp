@@ -83,8 +83,8 @@ void pack_rows(HeadRows<const T> rows, Index columns, T* out) {
 /// out [left rows, columns] = or += left [rows, depth] * the right factor in `panels`, whose panels
 /// are `panel_size` apart.
 template <class T>
-void multiply_tile_rows(HeadRows<const T> left, const T* panels, Index panel_size, Index depth,
-                        HeadRows<T> out, Index columns, Write write) {
+void multiply_heads(HeadRows<const T> left, const T* panels, Index panel_size, Index depth,
+                    HeadRows<T> out, Index columns, Write write) {
     using F = AttentionFactors<T>;
     for (Index column = 0; column < columns; column += panel_width<F>) {
         const T* const panel = panels + column / panel_width<F> * panel_size;

@@ -30,7 +30,7 @@ class PackedWeight;
 
 /// `Factor` is what products round their factors to before they multiply them: T, which rounds
 /// nothing, or BFloat16, with sums in float. Everything else computes in T either way, and so do
-/// products with a handful of columns, which decide where tokens go.
+/// forward products with a handful of columns, which decide where tokens go.
 template <std::floating_point T, cpu::ProductFactor<T> Factor = T>
 class Cpu {
 public:

@@ -26,23 +26,16 @@ struct Kernel<op::Linear, Cpu<T, Factor>> {
             multiply_narrow(context.backend(), x, weight, y, write);
             return;
         }
-        const typename Arena<HostSpace>::Scope scope{context.arena()};
-        multiply_panels<F>(context.backend(), left_factor<F>(context, x), x.columns(), y, write,
-                           PanelOrder::made, [&](Index panel, Index first, Index depth) {
-                               auto* const out = panel_scratch<F>(depth);
-                               pack_transposed<F>(weight, panel, first, depth, out);
-                               return out;
-                           });
+        multiply_packing<F>(context, x, y, write,
+                            [&](Index panel, Index first, Index depth, auto* out) {
+                                pack_transposed<F>(weight, panel, first, depth, out);
+                            });
     }
 
     /// The same with a weight that is packed already, to the bit.
     static void run(Context<B>& context, View<const T, 2> x, const typename B::PackedWeight& weight,
                     View<T, 2> y, Write write) {
         using namespace cpu::detail;
-        if (weight.is_narrow()) {
-            multiply_narrow(context.backend(), x, weight.narrow(), y, write);
-            return;
-        }
         const typename Arena<HostSpace>::Scope scope{context.arena()};
         multiply_panels<F>(context.backend(), left_factor<F>(context, x), x.columns(), y, write,
                            PanelOrder::in_memory, [&](Index panel, Index first, Index /*depth*/) {
@@ -74,13 +67,10 @@ struct Kernel<op::LinearBackwardInput, Cpu<T, Factor>> {
     static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> dy, View<const T, 2> weight,
                     View<T, 2> dx, Write write) {
         using namespace cpu::detail;
-        const typename Arena<HostSpace>::Scope scope{context.arena()};
-        multiply_panels<F>(context.backend(), left_factor<F>(context, dy), dy.columns(), dx, write,
-                           PanelOrder::made, [&](Index panel, Index first, Index depth) {
-                               auto* const out = panel_scratch<F>(depth);
-                               pack_columns<F>(weight, panel, first, depth, out);
-                               return out;
-                           });
+        multiply_packing<F>(context, dy, dx, write,
+                            [&](Index panel, Index first, Index depth, auto* out) {
+                                pack_columns<F>(weight, panel, first, depth, out);
+                            });
     }
 };
 

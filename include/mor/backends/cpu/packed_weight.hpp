@@ -6,9 +6,6 @@
 #include <mor/backends/cpu/panels.hpp>
 #include <mor/core/tensor.hpp>
 
-#include <algorithm>
-#include <array>
-
 namespace mor::cpu {
 
 namespace detail {
@@ -28,44 +25,35 @@ class PackedWeight {
     using Stored = typename Factors::Stored;
 
 public:
-    /// With more rows than this, packing the weight anew in each call costs little.
-    static constexpr Index most_rows = 128;
+    /// With many rows, packing the weight anew in each call costs little.
+    [[nodiscard]] static constexpr bool pays(Index rows, Index outputs) {
+        constexpr Index most_rows = 128;
+        return rows <= most_rows && outputs >= detail::fewest_columns;
+    }
 
     PackedWeight() = default;
-    PackedWeight(const Cpu<T, Factor>& cpu, View<const T, 2> weight) : extents_{weight.extents()} {
-        if (is_narrow()) {
-            narrow_ = Tensor<T, 2>{extents_};
-            std::copy_n(weight.data(), weight.size(), narrow_.view().data());
-            return;
-        }
-        const Index panels = detail::num_panels<Factors>(weight.rows());
-        panels_ = Tensor<Stored, 1>{{panels * panel_size()}};
+    PackedWeight(const Cpu<T, Factor>& cpu, View<const T, 2> weight)
+        : panel_size_{detail::padded_depth<Factors>(weight.columns()) *
+                      detail::panel_width<Factors>},
+          panels_{{detail::num_panels<Factors>(weight.rows()) * panel_size_}} {
         Stored* const out = panels_.view().data();
-        cpu.parallel_for(panels, 1, [&](Index panel, Index last) {
-            for (; panel < last; ++panel) {
-                detail::pack_transposed<Factors>(weight, panel, 0, weight.columns(),
-                                                 out + panel * panel_size());
-            }
-        });
+        cpu.parallel_for(detail::num_panels<Factors>(weight.rows()), 1,
+                         [&](Index panel, Index last) {
+                             for (; panel < last; ++panel) {
+                                 detail::pack_transposed<Factors>(
+                                     weight, panel, 0, weight.columns(), out + panel * panel_size_);
+                             }
+                         });
     }
 
-    [[nodiscard]] bool is_narrow() const { return extents_[0] < detail::fewest_columns; }
-
-    /// Panel number `panel`, from depth `first` on; only if the weight is not narrow.
+    /// Panel number `panel`, from depth `first` on.
     [[nodiscard]] const Stored* panel(Index panel, Index first) const {
-        return panels_.view().data() + panel * panel_size() + first * detail::panel_width<Factors>;
+        return panels_.view().data() + panel * panel_size_ + first * detail::panel_width<Factors>;
     }
-    /// The weight as it was; only if it is narrow.
-    [[nodiscard]] View<const T, 2> narrow() const { return narrow_.view(); }
 
 private:
-    [[nodiscard]] Index panel_size() const {
-        return detail::padded_depth<Factors>(extents_[1]) * detail::panel_width<Factors>;
-    }
-
-    std::array<Index, 2> extents_{};
+    Index panel_size_ = 0;
     Tensor<Stored, 1> panels_;
-    Tensor<T, 2> narrow_;
 };
 
 }  // namespace mor::cpu

@@ -39,12 +39,6 @@ template <class T, int slot>
     return memory.view().data();
 }
 
-/// The same for one panel of so many depths.
-template <class F>
-[[nodiscard]] typename F::Stored* panel_scratch(Index depth) {
-    return thread_scratch<typename F::Stored, 0>(padded_depth<F>(depth) * panel_width<F>);
-}
-
 /// Transposes the square block at `from`, whose rows are `stride` apart, into `out`.
 template <class T>
 void transpose_square(const T* from, Index stride, T* out, Index out_stride) {

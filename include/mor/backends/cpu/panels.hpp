@@ -141,4 +141,18 @@ void multiply_panels(const B& cpu, LeftFactor<const typename F::Stored> left, In
     });
 }
 
+/// y = or += x * right, whose panels `pack(panel, first, depth, out)` makes when they are needed.
+template <class F, class B, class T, class Pack>
+void multiply_packing(Context<B>& context, View<const T, 2> x, View<T, 2> y, Write write,
+                      Pack&& pack) {
+    const typename Arena<HostSpace>::Scope scope{context.arena()};
+    multiply_panels<F>(context.backend(), left_factor<F>(context, x), x.columns(), y, write,
+                       PanelOrder::made, [&](Index panel, Index first, Index depth) {
+                           auto* const out = thread_scratch<typename F::Stored, 0>(
+                               padded_depth<F>(depth) * panel_width<F>);
+                           pack(panel, first, depth, out);
+                           return out;
+                       });
+}
+
 }  // namespace mor::cpu::detail

@@ -7,13 +7,12 @@
 
 #include <mor/backends/cpu/device.hpp>
 #include <mor/backends/cpu/dot_products.hpp>
-#include <mor/backends/cpu/elementwise.hpp>
+#include <mor/backends/cpu/online_softmax.hpp>
 #include <mor/ops/attention.hpp>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 
 namespace mor::cpu::detail {
 
@@ -52,10 +51,8 @@ void attend_heads(const AttentionShape& shape, Index i, Index first, Index heads
     const T* const query = q.row(i).data() + first * dim;
     T* const result = out.row(i).data() + first * dim;
     std::fill_n(result, heads * dim, T{0});
-    std::array<T, heads_together> largest;
-    std::array<T, heads_together> sum{};
-    largest.fill(-std::numeric_limits<T>::infinity());
-    std::array<T, heads_together * largest_block> scores;
+    std::array<OnlineSoftmax<T>, heads_together> softmax;
+    alignas(64) std::array<T, heads_together * largest_block> scores;
     const Index block_size = ranges.is_paged() ? ranges.block_size : largest_block;
     for (Index key = ranges.begin[i]; key < ranges.end[i]; key += block_size) {
         const Index keys = std::min(block_size, ranges.end[i] - key);
@@ -69,33 +66,15 @@ void attend_heads(const AttentionShape& shape, Index i, Index first, Index heads
                                     .accumulate = false};
         product.run(heads, 0, keys);
         for (Index h = 0; h < heads; ++h) {
-            const auto at = static_cast<std::size_t>(h);
             T* const own = scores.data() + h * largest_block;
-            const T new_largest = std::max(largest[at], scale * *std::max_element(own, own + keys));
-            transform(
-                keys, [&](const auto& s) { return (scale * s - new_largest).exp().eval(); }, own,
-                own);
-            T correction = largest[at] - new_largest;
-            transform(
-                1, [](const auto& s) { return s.exp().eval(); }, &correction, &correction);
-            sum[at] *= correction;
-            for (Index j = 0; j < keys; ++j) {
-                sum[at] += own[j];
-            }
             T* const mine = result + h * dim;
-            for (Index c = 0; c < dim; ++c) {
-                mine[c] *= correction;
-            }
+            softmax[static_cast<std::size_t>(h)].add(own, keys, scale, mine, dim);
             add_weighted_rows(own, keys, v.row(row).data() + kv_column, v.columns(), dim, mine);
-            largest[at] = new_largest;
         }
     }
     for (Index h = 0; h < heads; ++h) {
-        const auto at = static_cast<std::size_t>(h);
-        for (Index c = 0; c < dim; ++c) {
-            result[h * dim + c] /= sum[at];
-        }
-        logsumexp(i, first + h) = largest[at] + std::log(sum[at]);
+        logsumexp(i, first + h) =
+            softmax[static_cast<std::size_t>(h)].finish(result + h * dim, dim);
     }
 }
 
