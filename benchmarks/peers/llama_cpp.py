@@ -6,13 +6,11 @@ for each of 1, 8 and 32 sequences of 64 tokens. Random weights; llama.cpp's own 
 The first run takes the newest source that the Python package index offers (llama-cpp-python carries
 llama.cpp), builds it for this machine into the scratch folder, and writes the models there: it needs
 a C++ compiler, CMake and 2 GB. Later runs use what is there; a newer version comes after
-the folder is removed. Each repetition is a process of its own, and the cases take turns, so that a
-machine's slow minutes fall on all of them. Leave the machine alone meanwhile.
+the folder is removed. beside.py measures it turn by turn with this library.
 
-Beside another program, turn by turn, measure one case a call: it prints tokens/s and nothing else,
-    llama_cpp.py --case prefill --dtype bf16 --threads 2 --repetitions 3
-usage: llama_cpp.py [OUTPUT.json] [--threads 1,2] [--repetitions 5] [--scratch DIR] [--jobs 2]
-       llama_cpp.py --case {prefill,decode1,decode8,decode32} --dtype {f32,bf16} [--threads 1] ...
+Prints tokens/s, the median of the repetitions in one process.
+usage: llama_cpp.py --case {prefill,decode1,decode8,decode32} [--dtype {f32,bf16}] [--threads 2] [--repetitions 3]
+                    [--scratch DIR] [--jobs 2]
 """
 import argparse
 import json
@@ -111,38 +109,18 @@ class Llama:
         return [line["speed_tg"] for line in lines]
 
 
-def measure_all(llama, threads, repetitions):
-    samples = {
-        (case, dtype, count): [] for count in threads for dtype in DTYPES for case in CASES
-    }
-    for _ in range(repetitions):
-        for setting, values in samples.items():
-            values += llama.measure(*setting, 1)
-    return [
-        peer.result(values, case=case.rstrip("0123456789"), batch=CASES[case], dtype=dtype, threads=count)
-        for (case, dtype, count), values in samples.items()
-    ]
-
-
 def main():
     parser = argparse.ArgumentParser(usage=__doc__.split("usage: ")[1])
-    parser.add_argument("output", nargs="?")
-    parser.add_argument("--case", choices=CASES)
+    parser.add_argument("--case", choices=CASES, required=True)
     parser.add_argument("--dtype", choices=DTYPES, default="f32")
-    parser.add_argument("--threads", type=lambda text: [int(word) for word in text.split(",")])
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--scratch", type=pathlib.Path, default=peer.SCRATCH)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     llama = Llama(arguments.scratch, arguments.jobs)
-    if arguments.case:
-        [threads] = arguments.threads or [1]
-        values = llama.measure(arguments.case, arguments.dtype, threads, arguments.repetitions)
-        print(round(statistics.median(values), 2))
-        return
-    results = measure_all(llama, arguments.threads or [1, 2], arguments.repetitions)
-    shape = {"shape": "SmolLM-135M, dense", "prompt": peer.PROMPT, "context": CONTEXT, "steps": STEPS}
-    peer.write({**llama.describe(), **peer.machine(), **shape, "results": results}, arguments.output)
+    values = llama.measure(arguments.case, arguments.dtype, arguments.threads, arguments.repetitions)
+    print(round(statistics.median(values), 2))
 
 
 if __name__ == "__main__":

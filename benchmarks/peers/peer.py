@@ -15,6 +15,7 @@ VOCABULARY, HIDDEN, LAYERS, INTERMEDIATE = 49152, 576, 30, 1536
 HEADS, KV_HEADS, HEAD_DIM, ROPE_THETA, NORM_EPSILON = 9, 3, 64, 10000.0, 1e-5
 
 PROMPT = 512  # tokens of a prefill
+BATCH, SEQUENCE = 4, 256  # tokens of an update
 SCRATCH = pathlib.Path(tempfile.gettempdir()) / "mor_peers"
 
 
@@ -60,13 +61,9 @@ def machine():
     }
 
 
-def result(repetitions, **case):
-    """One row: the case, its tokens a second, and each repetition's."""
-    return {
-        **case,
-        "tokens_per_second": round(statistics.median(repetitions), 2),
-        "repetitions": [round(value, 2) for value in repetitions],
-    }
+def rates(values):
+    """Tokens a second: the median, and each measurement."""
+    return {"median": round(statistics.median(values), 2), "all": [round(value, 2) for value in values]}
 
 
 def write(report, path):
