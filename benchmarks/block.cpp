@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Decoder blocks of the 135M and 360M shapes, forward and backward: four layers and a head of 256
-// words, which weighs next to nothing.
+// words, which weighs next to nothing; on all threads, and on one.
 #include "run.hpp"
 #include "serving.hpp"
 
+#include <map>
 #include <vector>
 
 namespace {
@@ -12,12 +13,14 @@ namespace {
 using serving::Cpu;
 using serving::Index;
 
-benchmarks::Roofline roofline;
+std::map<Index, benchmarks::Roofline> rooflines;  // of so many threads
 
-/// Passes over sequences of state.range(1) tokens, state.range(0) tokens in all.
+/// Passes over sequences of state.range(1) tokens, state.range(0) tokens in all, on state.range(2)
+/// threads.
 struct Passes {
     Passes(const char* shape, benchmark::State& state)
-        : model{cpu, sizes_for(shape, state.range(1)), {}, 1},
+        : cpu{{.threads = state.range(2)}},
+          model{cpu, sizes_for(shape, state.range(1)), {}, 1},
           tokens(static_cast<std::size_t>(state.range(0)), 7),
           lengths(static_cast<std::size_t>(state.range(0) / state.range(1)), state.range(1)) {}
 
@@ -40,7 +43,7 @@ struct Passes {
 };
 
 void finish(benchmark::State& state, double flops) {
-    benchmarks::report(state, roofline, flops / static_cast<double>(state.iterations()), 0);
+    benchmarks::report(state, rooflines.at(state.range(2)), flops / static_cast<double>(state.iterations()), 0);
 }
 
 void forward(benchmark::State& state, const char* shape) {
@@ -68,19 +71,22 @@ void backward(benchmark::State& state, const char* shape) {
 }
 
 void add(const char* name, void (*function)(benchmark::State&, const char*), const char* shape) {
-    benchmark::RegisterBenchmark(name, function, shape)
-        ->ArgNames({"tokens", "length"})
-        ->Args({512, 512})
-        ->Args({2'048, 256})
-        ->Repetitions(3)
+    auto* const entry = benchmark::RegisterBenchmark(name, function, shape);
+    entry->ArgNames({"tokens", "length", "threads"})
+        ->Repetitions(5)
         ->UseRealTime()
         ->Unit(benchmark::kMillisecond);
+    for (const auto& [threads, roofline] : rooflines) {
+        entry->Args({512, 512, threads})->Args({2'048, 256, threads});
+    }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    roofline = benchmarks::add_roofline(Cpu{}.threads());
+    for (const Index threads : {Index{1}, Cpu{}.threads()}) {
+        rooflines[threads] = benchmarks::add_roofline(threads);
+    }
     add("forward_135M", forward, "135M");
     add("backward_135M", backward, "135M");
     add("forward_360M", forward, "360M");

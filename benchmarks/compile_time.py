@@ -24,11 +24,22 @@ int main() {
     return model.num_parameters() > 0 ? 0 : 1;
 }
 """
+GENERATES = """#include <mor/{header}.hpp>
+#include <vector>
+int main() {{
+    mor::Cpu<float> cpu;
+    mor::Model<mor::MoRExpert<>, mor::Cpu<float>> model{{cpu}};
+    const std::vector<mor::TokenId> prompt{{1, 2}};
+    return mor::generate(model, prompt, {{}}).tokens.empty() ? 1 : 0;
+}}
+"""
 PROGRAMS = {
     "empty": ("-O2", "int main() {}\n"),
     "Eigen/Dense": ("-O2", "#include <Eigen/Dense>\nint main() {}\n"),
     "mor/mor.hpp": ("-O2", "#include <mor/mor.hpp>\nint main() {}\n"),
     "one model": ("-O3", MODEL),
+    "one model that generates": ("-O3", GENERATES.format(header="mor")),
+    "the same, compiled in mor::instances": ("-O3", GENERATES.format(header="instances")),
     "examples/hello.cpp": ("-O3", (ROOT / "examples/hello.cpp").read_text()),
 }
 

@@ -84,7 +84,7 @@ void decode(benchmark::State& state) {
     }
     const auto iterations = static_cast<double>(state.iterations());
     flops = (context.flops() - flops) / iterations;
-    benchmarks::report(state, roofline, flops, (all.weights + all.keys) / iterations);
+    benchmarks::report<Backend>(state, roofline, flops, (all.weights + all.keys) / iterations);
     state.counters["bytes_per_step"] = (all.weights + all.keys) / iterations;
     state.counters["flops_per_step"] = flops;
     state.counters["tokens/s"] =

@@ -8,6 +8,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <concepts>
 #include <cstdio>
 #include <string>
 #include <utility>
@@ -16,6 +17,7 @@
 namespace {
 
 using Cpu = mor::Cpu<float>;
+using RoundingCpu = mor::Cpu<float, mor::BFloat16>;
 using mor::Index;
 namespace ops = mor::ops;
 
@@ -24,12 +26,13 @@ benchmarks::Roofline roofline;
 /// Bytes of so many floats.
 double bytes_of(Index count) { return static_cast<double>(count) * sizeof(float); }
 
-struct Fixture {
-    Cpu cpu;
-    mor::Context<Cpu> context{cpu};
+template <class Backend>
+struct FixtureOn {
+    Backend cpu;
+    mor::Context<Backend> context{cpu};
     mor::Random random{1};
 
-    mor::MatrixView<Cpu> matrix(Index rows, Index columns) {
+    mor::MatrixView<Backend> matrix(Index rows, Index columns) {
         const auto view = context.matrix(rows, columns);
         for (Index i = 0; i < view.size(); ++i) {
             view.data()[i] = static_cast<float>(random.uniform()) - 0.5F;
@@ -37,39 +40,49 @@ struct Fixture {
         return view;
     }
 };
+using Fixture = FixtureOn<Cpu>;
 
 // --- products: rows, in, out
-struct Product : Fixture {
+template <class Backend>
+struct Product : FixtureOn<Backend> {
     explicit Product(const benchmark::State& state)
         : rows{state.range(0)}, in{state.range(1)}, out{state.range(2)} {
-        weight.fill_normal(random, 0.02);
+        weight.fill_normal(this->random, 0.02);
+    }
+    /// Read by a product whose weight is packed.
+    [[nodiscard]] double weight_bytes() const {
+        constexpr bool rounds = std::same_as<Backend, RoundingCpu>;
+        return static_cast<double>(in * out) * (rounds ? sizeof(mor::BFloat16) : sizeof(float));
     }
     [[nodiscard]] double flops() const { return 2.0 * static_cast<double>(rows * in * out); }
 
     Index rows;
     Index in;
     Index out;
-    mor::Parameter<Cpu> weight{"weight", {out, in}, mor::WeightDecay::yes};
-    mor::MatrixView<Cpu> x = matrix(rows, in);
-    mor::MatrixView<Cpu> y = matrix(rows, out);
+    mor::Parameter<Backend> weight{"weight", {out, in}, mor::WeightDecay::yes};
+    mor::MatrixView<Backend> x = this->matrix(rows, in);
+    mor::MatrixView<Backend> y = this->matrix(rows, out);
 };
+template <class Backend>
 void product(benchmark::State& state) {
-    Product p{state};
+    Product<Backend> p{state};
     for (auto _ : state) {
-        ops::linear<Cpu>(p.context, p.x, p.weight, p.y);
+        ops::linear<Backend>(p.context, p.x, p.weight, p.y);
     }
-    benchmarks::report(state, roofline, p.flops(),
-                       bytes_of(p.in * p.out + p.rows * (p.in + p.out)));
+    benchmarks::report<Backend>(state, roofline, p.flops(),
+                                p.weight_bytes() + bytes_of(p.rows * (p.in + p.out)));
 }
+template <class Backend>
 void product_backward(benchmark::State& state) {
-    Product p{state};
+    Product<Backend> p{state};
     const auto dx = p.context.matrix(p.rows, p.in);
     for (auto _ : state) {
-        ops::linear_backward_input<Cpu>(p.context, p.y, std::as_const(p.weight).value_matrix(), dx);
-        ops::linear_backward_weight<Cpu>(p.context, p.y, p.x, p.weight.gradient_matrix());
+        ops::linear_backward_input<Backend>(p.context, p.y, std::as_const(p.weight).value_matrix(),
+                                            dx);
+        ops::linear_backward_weight<Backend>(p.context, p.y, p.x, p.weight.gradient_matrix());
     }
-    benchmarks::report(state, roofline, 2 * p.flops(),
-                       bytes_of(3 * p.in * p.out + p.rows * (2 * p.in + 2 * p.out)));
+    benchmarks::report<Backend>(state, roofline, 2 * p.flops(),
+                                bytes_of(3 * p.in * p.out + p.rows * (2 * p.in + 2 * p.out)));
 }
 void shapes(benchmark::internal::Benchmark* benchmark) {
     for (const Index rows : {1, 8, 32, 512}) {
@@ -79,11 +92,15 @@ void shapes(benchmark::internal::Benchmark* benchmark) {
         }
     }
 }
-BENCHMARK(product)->Apply(shapes)->UseRealTime();
-BENCHMARK(product_backward)
-    ->Args({1'024, 576, 1'536})
-    ->Args({1'024, 1'536, 576})
-    ->Args({1'024, 576, 49'152})
+void backward_shapes(benchmark::internal::Benchmark* benchmark) {
+    benchmark->Args({1'024, 576, 1'536})->Args({1'024, 1'536, 576})->Args({1'024, 576, 49'152});
+}
+BENCHMARK(product<Cpu>)->Name("product")->Apply(shapes)->UseRealTime();
+BENCHMARK(product<RoundingCpu>)->Name("product_bfloat16")->Apply(shapes)->UseRealTime();
+BENCHMARK(product_backward<Cpu>)->Name("product_backward")->Apply(backward_shapes)->UseRealTime();
+BENCHMARK(product_backward<RoundingCpu>)
+    ->Name("product_backward_bfloat16")
+    ->Apply(backward_shapes)
     ->UseRealTime();
 
 // --- attention: sequences, length of each; heads and widths of 135M

@@ -68,7 +68,7 @@ void prefill_512(benchmark::State& state, const char* name, Index num_recursions
         extend(std::ssize(prompt));
     }
     flops = (context.flops() - flops) / static_cast<double>(state.iterations());
-    benchmarks::report(state, roofline, flops, 0);
+    benchmarks::report<Backend>(state, roofline, flops, 0);
     state.counters["flops_per_pass"] = flops;
     state.counters["tokens/s"] = benchmark::Counter(512.0 * static_cast<double>(state.iterations()),
                                                     benchmark::Counter::kIsRate);

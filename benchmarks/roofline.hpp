@@ -4,13 +4,14 @@
 #pragma once
 
 #include <mor/backends/cpu/cpu.hpp>
-#include <mor/backends/cpu/packets.hpp>
+#include <mor/backends/cpu/packed_weight.hpp>
 
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <concepts>
 #include <cstddef>
 #include <vector>
 
@@ -19,9 +20,17 @@ namespace benchmarks {
 using mor::Index;
 
 struct Roofline {
-    double flops = 0;         // a second
-    double bytes = 0;         // read from memory, a second
-    double cached_bytes = 0;  // read from the second-level cache, a second
+    double flops = 0;           // a second, of float factors
+    double bfloat16_flops = 0;  // a second, of bfloat16 factors with float sums
+    double bytes = 0;           // read from memory, a second
+    double cached_bytes = 0;    // read from the second-level cache, a second
+
+    /// Operations a second of the products of a backend.
+    template <class Backend>
+    [[nodiscard]] double flops_of() const {
+        constexpr bool rounds = std::same_as<Backend, mor::Cpu<float, mor::BFloat16>>;
+        return rounds ? bfloat16_flops : flops;
+    }
 };
 
 namespace detail {
@@ -40,32 +49,36 @@ template <class Function>
 }
 
 /// Operations of independent chains of fused multiply-adds, all threads together.
-[[nodiscard]] inline double measure_flops(const mor::Cpu<float>& cpu) {
+template <class Factor>
+[[nodiscard]] double measure_flops(const mor::Cpu<float>& cpu) {
     using namespace mor::cpu::detail;
-    using namespace Eigen::internal;
+    using F = ProductFactors<float, Factor>;
     constexpr Index rounds = 4'000'000;
     constexpr std::size_t chains = 12;
+    alignas(64)
+        std::array<typename F::Stored, static_cast<std::size_t>(packet_size<float> * F::group)>
+            values;
+    values.fill(F::round(0.5F));
     const double seconds = fastest([&] {
         cpu.parallel_for(cpu.threads(), 1, [&](Index, Index) {
             std::array<Lanes<float>, chains> sums;
-            sums.fill({pset1<Packet<float>>(1.0F)});
-            const auto factor = pset1<Packet<float>>(0.999F);
+            sums.fill({Eigen::internal::pset1<Packet<float>>(1.0F)});
+            const auto left = F::broadcast(values.data());
+            const auto right = F::load(values.data());
             for (Index i = 0; i < rounds; ++i) {
                 for (auto& sum : sums) {
-                    sum.packet = pmadd(sum.packet, factor, factor);
+                    sum = F::multiply_add(left, right, sum);
                 }
             }
             float result = 0;
             for (auto& sum : sums) {
-                result += predux(sum.packet);
+                result += Eigen::internal::predux(sum.packet);
             }
             benchmark::DoNotOptimize(result);
         });
     });
-    return 2.0 *
-           static_cast<double>(rounds * static_cast<Index>(chains) * packet_size<float> *
-                               cpu.threads()) /
-           seconds;
+    const Index each = rounds * static_cast<Index>(chains) * packet_size<float> * F::group;
+    return 2.0 * static_cast<double>(each * cpu.threads()) / seconds;
 }
 
 /// Bytes a second, reading `bytes` for each thread `rounds` times.
@@ -104,20 +117,23 @@ template <class Function>
 
 /// Of all of the backend's threads together.
 [[nodiscard]] inline Roofline measure_roofline(const mor::Cpu<float>& cpu) {
-    return {.flops = detail::measure_flops(cpu),
+    return {.flops = detail::measure_flops<float>(cpu),
+            .bfloat16_flops = detail::measure_flops<mor::BFloat16>(cpu),
             .bytes = detail::measure_bytes(cpu, Index{1} << 28, 1),
             .cached_bytes = detail::measure_bytes(cpu, Index{1} << 19, 400)};
 }
 
-/// Adds the operations and bytes of one iteration, and their shares of what the machine can do.
-inline void report(benchmark::State& state, const Roofline& roofline, double flops, double bytes) {
+/// Adds the operations and bytes of one iteration, and their shares of what the machine can do; for
+/// operations that are products of `Backend`.
+template <class Backend = mor::Cpu<float>>
+void report(benchmark::State& state, const Roofline& roofline, double flops, double bytes) {
     using benchmark::Counter;
     const auto rate = [&](double each) {
         return Counter(each * static_cast<double>(state.iterations()), Counter::kIsRate);
     };
     state.counters["flop/s"] = rate(flops);
     state.counters["byte/s"] = rate(bytes);
-    state.counters["of_flops"] = rate(flops / roofline.flops);
+    state.counters["of_flops"] = rate(flops / roofline.flops_of<Backend>());
     state.counters["of_memory"] = rate(bytes / roofline.bytes);
 }
 

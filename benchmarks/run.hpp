@@ -17,6 +17,8 @@ namespace benchmarks {
     const Roofline roofline = measure_roofline(mor::Cpu<float>{{.threads = threads}});
     const std::string name = "roofline_" + std::to_string(threads) + "_threads_";
     benchmark::AddCustomContext(name + "gflops", std::to_string(roofline.flops / 1e9));
+    benchmark::AddCustomContext(name + "bfloat16_gflops",
+                                std::to_string(roofline.bfloat16_flops / 1e9));
     benchmark::AddCustomContext(name + "memory_gbytes", std::to_string(roofline.bytes / 1e9));
     benchmark::AddCustomContext(name + "cache_gbytes", std::to_string(roofline.cached_bytes / 1e9));
     return roofline;

@@ -53,8 +53,7 @@ void finish(benchmark::State& state) {
                            benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
 }
 
-/// Ours.
-void bisection(benchmark::State& state) {
+void ours(benchmark::State& state) {
     Scores s{state.range(0), state.range(1)};
     for (auto _ : state) {
         benchmark::DoNotOptimize(ops::top_k<Cpu>(s.context, s.scores, s.offsets, s.k, s.kept));
@@ -117,7 +116,8 @@ void partial_sort_of_indices(benchmark::State& state) {
     });
 }
 
-BENCHMARK(bisection)
+BENCHMARK(ours)
+    ->Name("mor")
     ->ArgNames({"rows", "threads"})
     ->ArgsProduct({{1'024, 2'048, 8'192}, {1, 2}})
     ->UseRealTime();
@@ -169,6 +169,17 @@ void copy(benchmark::State& state) {
         });
     });
 }
+/// Rows that follow each other, each on its own. A copy of all of them at once writes past the
+/// caches where they are too small; whoever reads the rows next would wait for memory.
+void copy_by_rows(benchmark::State& state) {
+    time_movement(state, [](Movement& m) {
+        m.cpu.parallel_for(m.part.rows(), 28, [&](Index first, Index last) {
+            for (Index row = first; row < last; ++row) {
+                std::copy_n(m.part.row(row).data(), 576, m.x.row(row).data());
+            }
+        });
+    });
+}
 void movements(benchmark::internal::Benchmark* benchmark) {
     benchmark->ArgNames({"rows", "threads"})
         ->ArgsProduct({{256, 1'024, 8'192, 65'536}, {1, 2}})
@@ -177,6 +188,7 @@ void movements(benchmark::internal::Benchmark* benchmark) {
 BENCHMARK(gather)->Apply(movements);
 BENCHMARK(scatter)->Apply(movements);
 BENCHMARK(copy)->Apply(movements);
+BENCHMARK(copy_by_rows)->Apply(movements);
 
 }  // namespace
 

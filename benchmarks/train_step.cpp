@@ -53,7 +53,7 @@ void train_step(benchmark::State& state) {
     }
     const auto parameters = static_cast<double>(training.model.num_parameters());
     const auto arena = static_cast<double>(training.trainer.context().arena().capacity_bytes());
-    benchmarks::report(state, roofline, flops, 0);
+    benchmarks::report<Backend>(state, roofline, flops, 0);
     state.counters["flops_per_step"] = flops;
     state.counters["tokens/s"] = benchmark::Counter(
         1'024.0 * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);

@@ -14,7 +14,11 @@ import tempfile
 # The first that a symbol contains.
 OPERATIONS = (
     ("the system", ("[k]",)),
-    ("making the weights, before any request", ("fill_normal", "__cos", "__sin", "ieee754_log", "Random")),
+    ("the probe of the machine's limits", ("measure_flops", "measure_bytes")),
+    ("making the weights", ("fill_normal", "__cos", "__sin", "ieee754_log", "Random")),
+    ("cross-entropy", ("CrossEntropy", "cross_entropy")),
+    ("optimiser", ("adamw", "AdamW", "SumOfSquares", "sum_of_squares")),
+    ("packing factors of products", ("pack_", "transpose_square")),
     ("products", ("multiply", "linear", "Linear", "panel", "Panel", "gebp", "gemm", "product_tile")),
     ("attention", ("ttention", "DotProduct", "softmax")),
     ("norms", ("rms_norm", "RmsNorm")),
@@ -27,6 +31,10 @@ OPERATIONS = (
     ("engine", ("Engine", "Inbox", "Sequence")),
     ("waiting for the other thread", ("ThreadPool", "EventCount", "parallel_for", "sched_yield", "futex")),
 )
+
+
+# What a benchmark does before and beside the passes that it measures.
+NOT_OF_THE_PASS = ("the probe of the machine's limits", "making the weights")
 
 
 def operation_of(symbol):
@@ -58,6 +66,7 @@ def main():
                 symbols.append({"share": share, "operation": operation, "symbol": fields[1].strip()[:160]})
     result = {
         "command": " ".join([pathlib.Path(sys.argv[2]).name, *sys.argv[3:]]),
+        "not_of_the_pass": NOT_OF_THE_PASS,
         "shares": dict(sorted(shares.items(), key=lambda item: -item[1])),
         "symbols": symbols,
     }

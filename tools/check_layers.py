@@ -35,6 +35,8 @@ ALLOWED = {
     "testing": ABOVE - {"train"},
     "checkpoint.hpp": {"io", "checkpoint"},
     "mor.hpp": ABOVE - {"io", "checkpoint"} | {"backends/cpu"},  # needs no JSON
+    "instances.hpp": {"mor.hpp", "fwd.hpp"},
+    "fwd.hpp": set(),
     "config.hpp": set(),
     "version.hpp": set(),
 }

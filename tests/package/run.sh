@@ -20,7 +20,7 @@ use() {
     local build=$work/$1 program
     quietly cmake -S "$here" -B "$build" "${common[@]}" "${@:2}"
     quietly cmake --build "$build"
-    for program in "$build"/consumer "$build"/consumer_io; do
+    for program in "$build"/consumer "$build"/consumer_{io,instances}; do
         if [[ -x $program ]]; then
             echo "package: $1: $(basename "$program") says: $(cd "$build" && "$program")"
         fi
@@ -55,6 +55,8 @@ use fetch_content -DWAY=fetch_content
 
 install "$work/with-io" -DMOR_IO=ON
 install "$work/without-io" -DMOR_IO=OFF
+# Without optimisation, as it is quicker.
+install "$work/with-instances" -DMOR_IO=OFF -DMOR_INSTANCES=ON -DCMAKE_BUILD_TYPE=Debug
 if [[ -e $work/without-io/include/mor/io ]]; then
     echo "package: FAILED: an installation without component io has its headers" >&2
     exit 1
@@ -63,6 +65,11 @@ use find_package -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/with-io"
 use find_package_io -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/with-io" -DCOMPONENTS=io
 use find_package_without_io -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/without-io"
 
+use find_package_instances -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/with-instances" \
+    -DCOMPONENTS=instances
+
+refuse missing_instances "this mor was installed without component 'instances'" \
+    -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/with-io" -DCOMPONENTS=instances
 refuse missing_component "this mor was installed without component 'io'" \
     -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/without-io" -DCOMPONENTS=io
 refuse unknown_component "mor has no component 'cuda'" \

@@ -3,6 +3,7 @@
 // Selection of the Cpu backend: linear time, ascending by construction.
 #pragma once
 
+#include <mor/backends/cpu/compaction.hpp>
 #include <mor/backends/cpu/device.hpp>
 #include <mor/ops/select.hpp>
 
@@ -35,6 +36,10 @@ public:
         const auto bits = std::bit_cast<Key>(number);
         return bits ^ (bits < 0 ? std::numeric_limits<Key>::max() : Key{0});
     }
+    /// The number of a key that `of` gave.
+    static T number(Key key) {
+        return std::bit_cast<T>(key ^ (key < 0 ? std::numeric_limits<Key>::max() : Key{0}));
+    }
     /// How many of keys [n] are `bound` or more. Four sums side by side, as one would wait for
     /// itself.
     static Key count_from(const Key* keys, Index n, Key bound) {
@@ -54,9 +59,10 @@ public:
 
 }  // namespace cpu::detail
 
-// Bisection: a bound that exactly k keys reach is found after about log2(n) passes, each of which
-// counts a packet at a time; a partition would move keys one by one. If k falls among equal keys,
-// the bisection goes on until the bound is theirs.
+// A bound that exactly k keys reach is found in a few passes, each of which counts a packet at a
+// time; a partition would move keys one by one. A straight line between two counts guesses the
+// bound well where scores are spread like most; every third guess halves the range, so that no
+// scores take many. If k falls among equal keys, the search goes on until the bound is theirs.
 template <class T, class Factor>
 struct Kernel<op::TopK, Cpu<T, Factor>> {
     static Index run(Context<Cpu<T, Factor>>& context, View<const T, 1> scores,
@@ -96,38 +102,53 @@ private:
             return;
         }
         std::transform(scores.data() + first, scores.data() + last, keys, Keys::of);
-        // k keys or more reach `low`; fewer, `num_high`, reach `high`.
+        // k keys or more, `num_low`, reach `low`; fewer, `num_high`, reach `high`.
         Key low = *std::min_element(keys, keys + n);
         Key high = *std::max_element(keys, keys + n) + 1;
+        Index num_low = n;
         Index num_high = 0;
-        while (high - 1 > low && num_high < k) {
-            const Key middle = std::midpoint(low, high);
-            const Index count = Keys::count_from(keys, n, middle);
+        for (int pass = 0; high - 1 > low && num_high < k; ++pass) {
+            const Key bound =
+                pass % 3 == 2
+                    ? std::midpoint(low, high)
+                    : guess(low, high,
+                            static_cast<T>(num_low - k) / static_cast<T>(num_low - num_high));
+            const Index count = Keys::count_from(keys, n, bound);
             if (count > k) {
-                low = middle;
+                low = bound;
+                num_low = count;
             } else {
-                high = middle;
+                high = bound;
                 num_high = count;
             }
         }
         if (num_high == k) {
-            keep(keys, first, kept, k, [high](Key key) { return key >= high; });
+            cpu::detail::keep_from(keys, n, high, k, first, kept);
         } else {
-            keep(keys, first, kept, k, [=, equal_left = k - num_high](Key key) mutable {
-                const bool equal = key == low && equal_left > 0;
-                equal_left -= equal ? 1 : 0;
-                return key >= high || equal;
-            });
+            keep_some_equal(keys, low, k, k - num_high, first, kept);
         }
     }
 
-    /// The first k rows, counted from `first`, whose keys pass.
-    template <class Passes>
-    static void keep(const Key* keys, Index first, Index* kept, Index k, Passes passes) {
+    /// The key in (low, high) so far on the way from one number to the other.
+    static Key guess(Key low, Key high, T way) {
+        const T from = Keys::number(low);
+        const T number = from + way * (Keys::number(high - 1) - from);
+        if (!std::isfinite(number)) {
+            return std::midpoint(low, high);
+        }
+        return std::clamp(Keys::of(number), low + 1, high - 1);
+    }
+
+    /// Keeps k rows, counted from `first`: all whose keys exceed `low`, and the first of those
+    /// equal.
+    static void keep_some_equal(const Key* keys, Key low, Index k, Index equal, Index first,
+                                Index* kept) {
         Index count = 0;
         for (Index i = 0; count < k; ++i) {
+            const bool is_equal = keys[i] == low && equal > 0;
+            equal -= is_equal ? 1 : 0;
             kept[count] = first + i;
-            count += passes(keys[i]) ? 1 : 0;
+            count += keys[i] > low || is_equal ? 1 : 0;
         }
     }
 };
