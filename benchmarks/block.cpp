@@ -43,7 +43,8 @@ struct Passes {
 };
 
 void finish(benchmark::State& state, double flops) {
-    benchmarks::report(state, rooflines.at(state.range(2)), flops / static_cast<double>(state.iterations()), 0);
+    benchmarks::report(state, rooflines.at(state.range(2)),
+                       flops / static_cast<double>(state.iterations()), 0);
 }
 
 void forward(benchmark::State& state, const char* shape) {

@@ -110,8 +110,8 @@ own](results/prefill.md).
 
 {train}
 
-The memory of activations is made one piece when the second update begins; no later one takes any from the system
-({allocations} times in the {runs} runs together).
+The memory of activations is made one piece when the second update begins; the third and later ones take none from the
+system ({allocations} allocations in the {runs} runs together).
 
 ## Beside llama.cpp and PyTorch
 

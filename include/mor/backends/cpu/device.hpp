@@ -5,18 +5,16 @@
 
 #include <mor/backends/cpu/eigen.hpp>
 #include <mor/backends/cpu/factors.hpp>
+#include <mor/backends/cpu/shared_loop.hpp>
 #include <mor/backends/cpu/vector_instructions.hpp>
 #include <mor/core/backend.hpp>
 #include <mor/core/error.hpp>
 
 #include <algorithm>
-#include <atomic>
 #include <concepts>
-#include <exception>
 #include <memory>
-#include <mutex>
+#include <new>
 #include <string_view>
-#include <thread>
 #include <type_traits>
 
 namespace mor {
@@ -69,10 +67,10 @@ public:
 
     [[nodiscard]] Index threads() const { return threads_; }
 
-    /// Calls body(first, last) for consecutive pieces of [0, count), one piece a thread; pieces
-    /// hold at least `grain` items. The split depends only on these numbers, so results that
-    /// depend on it repeat from run to run. An exception of a piece is rethrown here. Inside a
-    /// piece that another thread runs, a nested call runs serially.
+    /// Calls body(first, last) for consecutive parts of [0, count), which hold `grain` items or
+    /// more, on all threads at once. The parts depend only on these numbers and the number of
+    /// threads, so results that depend on them repeat from run to run. An exception of a part is
+    /// rethrown here. Inside a part that another thread runs, a nested call runs serially.
     template <class Body>
     void parallel_for(Index count, Index grain, Body&& body) const {
         const Index pieces = std::clamp<Index>(count / std::max<Index>(1, grain), 1, threads_);
@@ -82,42 +80,18 @@ public:
             }
             return;
         }
-        std::exception_ptr failure;
-        std::mutex failure_mutex;
-        const auto run_piece = [&](Index piece) {
-            try {
-                body(count * piece / pieces, count * (piece + 1) / pieces);
-            } catch (...) {
-                const std::lock_guard lock{failure_mutex};
-                failure = std::current_exception();
-            }
-        };
-        std::atomic<Index> unfinished{pieces - 1};
-        Index piece = 1;
+        // A thread that wakes up when all is done finds the loop, but nothing to do in it; the body
+        // may be gone by then.
+        const auto loop = std::make_shared<cpu::detail::SharedLoop>(count, grain, pieces);
         try {
-            for (; piece < pieces; ++piece) {
-                pool_->Schedule([&run_piece, &unfinished, piece] {
-                    run_piece(piece);
-                    unfinished.fetch_sub(1, std::memory_order_release);
-                });
+            for (Index piece = 1; piece < pieces; ++piece) {
+                pool_->Schedule([loop, piece, &body] { loop->work(piece, body); });
             }
-        } catch (...) {  // no memory for another task: this thread takes the rest
-            for (; piece < pieces; ++piece) {
-                run_piece(piece);
-                unfinished.fetch_sub(1, std::memory_order_release);
-            }
+        } catch (const std::bad_alloc&) {
+            // No memory for another task: those that there are take its piece, too.
         }
-        run_piece(0);
-        // Pieces are alike, so what is left to wait is shorter than falling asleep and waking up.
-        constexpr int patience = 2'000;
-        for (int i = 0; unfinished.load(std::memory_order_acquire) > 0; i += i < patience ? 1 : 0) {
-            if (i == patience) {
-                std::this_thread::yield();
-            }
-        }
-        if (failure) {
-            std::rethrow_exception(failure);
-        }
+        loop->work(0, body);
+        loop->finish();
     }
 
 private:
