@@ -56,17 +56,15 @@ private:
 template <class A, class Backend>
 void decode(benchmark::State& state) {
     const Index batch = state.range(0);
-    const serving::Shape<A> shape{serving::sizes_of("135M"), state.range(1)};
-    Backend cpu;
-    const mor::Model<A, Backend> model{cpu, shape.sizes, shape.options, 1};
-    mor::Context<Backend> context{cpu};
+    const auto& model = serving::model_of<A, Backend>("135M", state.range(1));
+    mor::Context<Backend> context{model.backend()};
     mor::Trace<A, Backend> trace;
     auto cache = model.make_cache(batch);
     mor::Random random{1};
     const auto draw = [&](Index count) {
         std::vector<mor::TokenId> tokens;
         for (Index i = 0; i < count; ++i) {
-            tokens.push_back(static_cast<mor::TokenId>(random.below(shape.sizes.vocab_size)));
+            tokens.push_back(static_cast<mor::TokenId>(random.below(model.config().vocab_size)));
         }
         return tokens;
     };
@@ -78,7 +76,7 @@ void decode(benchmark::State& state) {
     Reads all;
     double flops = context.flops();
     for (auto _ : state) {
-        ReadCounter<Backend> counter{shape.sizes};
+        ReadCounter<Backend> counter{model.config()};
         model.extend(context, {draw(batch), one}, cache, trace, {}, counter);
         all.weights += counter.reads().weights;
         all.keys += counter.reads().keys;

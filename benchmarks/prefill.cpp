@@ -49,10 +49,8 @@ benchmarks::Roofline roofline;
 /// 512 tokens of a model that has decoded before, so that its weights are packed.
 template <class A, class Backend>
 void prefill_512(benchmark::State& state, const char* name, Index num_recursions) {
-    const serving::Shape<A> shape{serving::sizes_of(name), num_recursions};
-    Backend cpu;
-    const mor::Model<A, Backend> model{cpu, shape.sizes, shape.options, 1};
-    mor::Context<Backend> context{cpu};
+    const auto& model = serving::model_of<A, Backend>(name, num_recursions);
+    mor::Context<Backend> context{model.backend()};
     mor::Trace<A, Backend> trace;
     auto cache = model.make_cache(1);
     const std::vector<mor::TokenId> prompt(512, 97);

@@ -60,11 +60,12 @@ struct Setting {
 };
 
 /// Adds up time and operations between the events of a pass, by part of a recursion step.
+template <class B>
 class Stopwatch {
 public:
-    explicit Stopwatch(const mor::Context<Cpu>& context) : context_{context} {}
+    explicit Stopwatch(const mor::Context<B>& context) : context_{context} {}
 
-    void operator()(const mor::PhaseSeen<Cpu>& seen) {
+    void operator()(const mor::PhaseSeen<B>& seen) {
         const auto phase = static_cast<std::size_t>(seen.phase);
         const double flops = context_.flops();
         flops_[phase] += flops - last_flops_;
@@ -72,8 +73,8 @@ public:
         last_flops_ = flops;
     }
     // What lies between the steps belongs to none.
-    void operator()(const mor::StepSeen<Cpu>& /*seen*/) { skip(); }
-    void operator()(const mor::LayerSeen<Cpu>& seen) {
+    void operator()(const mor::StepSeen<B>& /*seen*/) { skip(); }
+    void operator()(const mor::LayerSeen<B>& seen) {
         if (seen.step < 0) {
             skip();
         }
@@ -96,7 +97,7 @@ private:
         last_ = Clock::now();
     }
 
-    const mor::Context<Cpu>& context_;
+    const mor::Context<B>& context_;
     Clock::time_point last_ = Clock::now();
     double last_flops_ = 0;
     std::array<double, mor::num_step_phases> seconds_{};
@@ -109,11 +110,11 @@ struct RoutedBy : mor::DefaultArchitecture {
 };
 
 /// A model, tokens for it, and what one pass took.
-template <class A>
+template <class A, class B>
 class Bench {
 public:
     struct Pass {
-        Stopwatch watch;
+        Stopwatch<B> watch;
         double score = 0;   // seconds in the router's network alone, which is part of select
         double losses = 0;  // seconds in the router's backward pass
 
@@ -128,7 +129,7 @@ public:
         }
     };
 
-    Bench(Cpu& cpu, const Setting& setting, const mor::ArchitectureOptions<A>& options)
+    Bench(B& cpu, const Setting& setting, const mor::ArchitectureOptions<A>& options)
         : setting_{setting}, model_{cpu, setting.sizes(), options, 1}, context_{cpu} {
         mor::Random random{1};
         for (Index i = 0; i < setting.sequences * setting.length; ++i) {
@@ -138,7 +139,7 @@ public:
     }
 
     Pass run() {
-        Pass pass{Stopwatch{context_}};
+        Pass pass{Stopwatch<B>{context_}};
         // The limit limits nothing, but models without routing then run step by step, too.
         model_.forward(
             context_, {tokens_, lengths_},
@@ -158,8 +159,8 @@ private:
     /// Seconds in the router's networks, for the candidates of the pass.
     double time_scores() {
         double seconds = 0;
-        if constexpr (mor::LearnedRouter<typename A::Router, Cpu>) {
-            const auto time = [&](auto& network, mor::ConstMatrixView<Cpu> hidden, Index outputs) {
+        if constexpr (mor::LearnedRouter<typename A::Router, B>) {
+            const auto time = [&](auto& network, mor::ConstMatrixView<B> hidden, Index outputs) {
                 const auto scores = context_.matrix(hidden.rows(), outputs);
                 typename std::remove_cvref_t<decltype(network)>::Saved saved{};
                 const auto start = Clock::now();
@@ -181,7 +182,7 @@ private:
     /// Seconds in the router's backward pass: its losses and their gradients.
     double time_losses() {
         double seconds = 0;
-        if constexpr (mor::LearnedRouter<typename A::Router, Cpu>) {
+        if constexpr (mor::LearnedRouter<typename A::Router, B>) {
             std::vector<mor::LossTerm> losses;
             for (std::size_t i = trace_.steps.size(); i > 0; --i) {
                 auto& step = trace_.steps[i - 1];
@@ -191,7 +192,7 @@ private:
                 const auto start = Clock::now();
                 model_.router().backward(context_, model_.router_weights(), step.view, step.kept,
                                          trace_.router,
-                                         mor::StepGradient<Cpu>{weight, hidden, 1.0, &losses});
+                                         mor::StepGradient<B>{weight, hidden, 1.0, &losses});
                 seconds += std::chrono::duration<double>(Clock::now() - start).count();
             }
         }
@@ -199,24 +200,24 @@ private:
     }
 
     Setting setting_;
-    mor::Model<A, Cpu> model_;
-    mor::Context<Cpu> context_;
-    mor::Trace<A, Cpu> trace_;
+    mor::Model<A, B> model_;
+    mor::Context<B> context_;
+    mor::Trace<A, B> trace_;
     std::vector<mor::TokenId> tokens_;
     std::vector<Index> lengths_;
 };
 
 /// Routed and dense passes in turn; medians over the repetitions.
-template <class R>
+template <class R, class B>
 void measure(benchmark::State& state, const Setting& setting) {
     using A = RoutedBy<R>;
     using Dense = mor::Recursive<>;
-    Cpu cpu;
-    Bench<A> routed{cpu,
-                    setting,
-                    {.sharing = {.num_recursions = setting.num_recursions},
-                     .schedule = {.capacities = setting.capacities()}}};
-    Bench<Dense> dense{cpu, setting, {.sharing = {.num_recursions = setting.num_recursions}}};
+    B cpu;
+    Bench<A, B> routed{cpu,
+                       setting,
+                       {.sharing = {.num_recursions = setting.num_recursions},
+                        .schedule = {.capacities = setting.capacities()}}};
+    Bench<Dense, B> dense{cpu, setting, {.sharing = {.num_recursions = setting.num_recursions}}};
     routed.run();
     dense.run();
     std::map<std::string, std::vector<double>> found;
@@ -250,12 +251,16 @@ enum class Axes { main, all };
 /// minutes.
 template <class R>
 void add_strategy(const std::string& name, Axes axes, Decision decision = Decision::look_ahead) {
-    const auto add = [&](const std::string& where, Setting setting, int repetitions = 5) {
+    const auto add_on = [&](auto* measured, const std::string& where, Setting setting,
+                            int repetitions) {
         setting.decision = decision;
-        benchmark::RegisterBenchmark((name + "/" + where).c_str(), measure<R>, setting)
+        benchmark::RegisterBenchmark((name + "/" + where).c_str(), measured, setting)
             ->UseManualTime()
             ->Iterations(repetitions)
             ->Unit(benchmark::kMillisecond);
+    };
+    const auto add = [&](const std::string& where, const Setting& setting, int repetitions = 5) {
+        add_on(measure<R, Cpu>, where, setting, repetitions);
     };
     add("base", {});
     for (const Index length : {1'024, 2'048}) {
@@ -272,6 +277,7 @@ void add_strategy(const std::string& name, Axes axes, Decision decision = Decisi
         add("length:" + std::to_string(length), {.sequences = 1, .length = length}, 3);
     }
     add("sequences:1", {.sequences = 1});
+    add_on(measure<R, serving::RoundingCpu>, "backend:bfloat16", {}, 5);
     if constexpr (std::same_as<R, mor::ExpertChoice>) {  // others decide how many they keep
         add("sequences:32", {.sequences = 32}, 3);
         add("width:2048", {.width = 2'048, .sequences = 2}, 3);
@@ -287,7 +293,8 @@ struct Parity {
     using Merge = mor::Replace;
     struct Options {};
     explicit Parity(const Options& /*options*/) {}
-    Index select(mor::Context<Cpu>& /*context*/, const mor::StepView<Cpu>& step) const {
+    template <mor::HostBackend B>
+    Index select(mor::Context<B>& /*context*/, const mor::StepView<B>& step) const {
         Index kept = 0;
         for (Index i = 0; i < step.num_candidates(); ++i) {
             step.kept[kept] = i;

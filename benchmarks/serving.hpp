@@ -12,8 +12,11 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace serving {
@@ -110,5 +113,23 @@ struct Shape {
     mor::ModelConfig sizes;
     mor::ArchitectureOptions<A> options = {};
 };
+
+/// A model of a published shape with random weights, made once a program: drawing them takes longer
+/// than a measurement.
+template <class A, class Backend>
+[[nodiscard]] const mor::Model<A, Backend>& model_of(const std::string& name,
+                                                     Index num_recursions) {
+    struct Made {
+        explicit Made(const Shape<A>& shape) : model{cpu, shape.sizes, shape.options, 1} {}
+        Backend cpu;
+        mor::Model<A, Backend> model;
+    };
+    static std::map<std::pair<std::string, Index>, std::unique_ptr<Made>> all;
+    std::unique_ptr<Made>& made = all[{name, num_recursions}];
+    if (!made) {
+        made = std::make_unique<Made>(Shape<A>{sizes_of(name), num_recursions});
+    }
+    return made->model;
+}
 
 }  // namespace serving
