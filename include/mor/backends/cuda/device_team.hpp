@@ -17,10 +17,10 @@ class DeviceTeam {
 public:
     static constexpr int num_threads = 256;
 
+    // Bodies are code for both sides. On the host nobody calls these.
+#ifdef __CUDA_ARCH__
     [[nodiscard]] __device__ Index rank() const { return threadIdx.x; }
-    [[nodiscard]] __device__ Index size() const { return num_threads; }
     __device__ void sync() const { __syncthreads(); }
-
     template <class T>
     [[nodiscard]] __device__ T sum(T x) const {
         return reduce(x, [](T a, T b) { return a + b; });
@@ -31,10 +31,28 @@ public:
     }
     template <class T>
     [[nodiscard]] __device__ T* shared() const {
-        extern __shared__ int4 mor_team_memory[];  // the type gives the alignment
-        return reinterpret_cast<T*>(mor_team_memory);
+        extern __shared__ int4 team_memory[];  // of a type that is aligned to 16
+        return reinterpret_cast<T*>(team_memory);
     }
+#else
+    [[nodiscard]] MOR_HOST_DEVICE Index rank() const { return 0; }
+    MOR_HOST_DEVICE void sync() const {}
+    template <class T>
+    [[nodiscard]] MOR_HOST_DEVICE T sum(T x) const {
+        return x;
+    }
+    template <class T>
+    [[nodiscard]] MOR_HOST_DEVICE T max(T x) const {
+        return x;
+    }
+    template <class T>
+    [[nodiscard]] MOR_HOST_DEVICE T* shared() const {
+        return nullptr;
+    }
+#endif
+    [[nodiscard]] MOR_HOST_DEVICE constexpr Index size() const { return num_threads; }
 
+#ifdef __CUDA_ARCH__
 private:
     static constexpr int warp_size = 32;
     static constexpr int num_warps = num_threads / warp_size;
@@ -42,9 +60,7 @@ private:
     /// Each warp reduces its threads' values, then every thread reduces the warps' in one order.
     template <class T, class Combine>
     [[nodiscard]] static __device__ T reduce(T x, Combine combine) {
-        static_assert(sizeof(T) <= sizeof(double));
-        __shared__ double memory[num_warps];
-        T* const of_warps = reinterpret_cast<T*>(memory);
+        __shared__ T of_warps[num_warps];
         constexpr unsigned all = 0xFFFFFFFF;
         for (int distance = warp_size / 2; distance > 0; distance /= 2) {
             x = combine(x, __shfl_xor_sync(all, x, distance));
@@ -60,6 +76,7 @@ private:
         __syncthreads();  // nobody writes the next values before all have read these
         return result;
     }
+#endif
 };
 
 namespace detail {
