@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Attention of the Cuda backend: a team has a tile of query rows and a head, and goes through the
-// keys tile by tile with an online softmax (Milakov and Gimelshein 2018; Dao et al. 2022).
+// keys tile by tile with an online softmax (Milakov and Gimelshein 2018; Dao et al. 2022). A few
+// rows, and paged keys, are the matter of attention_rows.hpp.
 #pragma once
 
+#include <mor/backends/cuda/attention_rows.hpp>
 #include <mor/backends/cuda/attention_tiles.hpp>
 #include <mor/backends/cuda/device.hpp>
 #include <mor/ops/attention.hpp>
@@ -17,7 +19,7 @@ namespace mor {
 namespace cuda::detail {
 
 /// What the kernel is called with, and the work of one team.
-template <int rows, class B>
+template <class B>
 struct AttentionForward {
     using T = typename B::Element;
 
@@ -66,7 +68,6 @@ private:
                                       Index head) const {
         const auto dim = static_cast<int>(shape.head_dim);
         const Index kv_column = head / (shape.heads / shape.kv_heads) * shape.head_dim;
-        const RowNumbers key_rows{in_kernel(ranges.blocks), ranges.block_size};
         TileMaker<T> memory{team.template shared<T>()};
         const Tile<T> queries = memory.tile(sizes.queries, dim);
         const Tile<T> sums = memory.tile(sizes.queries, dim);
@@ -76,24 +77,24 @@ private:
                               memory.numbers(sizes.queries)};
 
         team.sync();  // with the rows before
-        load_rows(team, in_kernel(q), {}, first, count, head * dim, dim, queries);
+        load_rows(team, in_kernel(q), first, count, head * dim, dim, queries);
         clear(team, count, dim, sums, softmax);
         for (; key < key_end; key += sizes.keys) {
             const int num_keys =
                 key_end - key < sizes.keys ? static_cast<int>(key_end - key) : sizes.keys;
             team.sync();
-            load_rows(team, in_kernel(k), key_rows, key, num_keys, kv_column, dim, keys_or_values);
+            load_rows(team, in_kernel(k), key, num_keys, kv_column, dim, keys_or_values);
             team.sync();
-            multiply_rows<rows>(team, queries, count, keys_or_values, num_keys, dim, scores);
+            multiply_rows(team, queries, count, keys_or_values, num_keys, dim, scores);
             team.sync();
-            load_rows(team, in_kernel(v), key_rows, key, num_keys, kv_column, dim, keys_or_values);
+            load_rows(team, in_kernel(v), key, num_keys, kv_column, dim, keys_or_values);
             for (Index i = team.rank(); i < count; i += team.size()) {
                 const Index visible = in_kernel(ranges.end)[first + i] - key;
                 add_to_softmax(static_cast<int>(i), visible, num_keys, scores, softmax);
             }
             team.sync();
-            add_weighted_rows<rows, Weights::by_row>(team, scores, count, num_keys, keys_or_values,
-                                                     dim, T{1}, softmax.decay, sums);
+            add_weighted_rows<Weights::by_row>(team, scores, count, num_keys, keys_or_values, dim,
+                                               T{1}, softmax.decay, sums);
         }
         team.sync();
         write(team, first, count, head, sums, softmax);
@@ -158,30 +159,30 @@ struct Kernel<op::Attention, Cuda<T, S>> {
                     ConstMatrixView<B> k, ConstMatrixView<B> v, const KeyRanges<B>& ranges,
                     MatrixView<B> out, MatrixView<B> logsumexp) {
         constexpr Index key_bytes = 16'896;
-        const auto sizes =
-            cuda::detail::tile_sizes<T>(shape.head_dim, ranges.is_paged(), key_bytes);
+        constexpr Index fewest_rows = 128;  // fewer give a GPU too few tiles
+        const auto& system = context.backend().system();
         const T scale = T{1} / std::sqrt(static_cast<T>(shape.head_dim));
-        if (ranges.is_paged()) {
-            start(context, cuda::detail::AttentionForward<1, B>{shape, q, k, v, ranges, out,
-                                                                logsumexp, sizes, scale});
-        } else {
-            start(context, cuda::detail::AttentionForward<cuda::detail::rows_per_thread, B>{
-                               shape, q, k, v, ranges, out, logsumexp, sizes, scale});
+        const Index rows = q.rows();
+        const Index heads = shape.heads;
+        if (ranges.is_paged() || rows < fewest_rows) {
+            const cuda::detail::AttentionOfRows<B> forward{shape,  q,   k,         v,
+                                                           ranges, out, logsumexp, scale};
+            system.for_each_team(rows * heads, forward.shared_bytes(),
+                                 [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
+                                     forward.run(team, i / heads, i % heads);
+                                 });
+            return;
         }
-    }
-
-    template <class Forward>
-    static void start(Context<B>& context, const Forward& forward) {
-        const Index rows = forward.q.rows();
-        const Index heads = forward.shape.heads;
-        const Index tile = forward.sizes.queries;
-        context.backend().system().for_each_team(
-            (rows + tile - 1) / tile * heads, forward.shared_bytes(),
-            [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
-                const Index first = i / heads * tile;
-                const Index last = first + tile < rows ? first + tile : rows;
-                forward.run(team, first, last, i % heads);
-            });
+        const auto sizes = cuda::detail::tile_sizes<T>(shape.head_dim, key_bytes);
+        const cuda::detail::AttentionForward<B> forward{shape, q,         k,     v,    ranges,
+                                                        out,   logsumexp, sizes, scale};
+        const Index tile = sizes.queries;
+        system.for_each_team((rows + tile - 1) / tile * heads, forward.shared_bytes(),
+                             [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
+                                 const Index first = i / heads * tile;
+                                 const Index end = first + tile;
+                                 forward.run(team, first, end < rows ? end : rows, i % heads);
+                             });
     }
 };
 

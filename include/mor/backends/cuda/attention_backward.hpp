@@ -22,7 +22,6 @@ namespace cuda::detail {
 template <class B>
 struct AttentionGradient {
     using T = typename B::Element;
-    static constexpr int rows = rows_per_thread;
 
     AttentionShape shape;
     ConstMatrixView<B> q;
@@ -72,9 +71,9 @@ struct AttentionGradient {
                 load_keys(team, key, num_keys, kv_column, tiles);
                 team.sync();
                 make_weights(team, first, count, key, num_keys, head, tiles);
-                add_weighted_rows<rows, Weights::by_row>(team, tiles.dscores, count, num_keys,
-                                                         tiles.keys, dim, scale,
-                                                         static_cast<const T*>(nullptr), gradient);
+                add_weighted_rows<Weights::by_row>(team, tiles.dscores, count, num_keys, tiles.keys,
+                                                   dim, scale, static_cast<const T*>(nullptr),
+                                                   gradient);
             }
             first = run.last;
         }
@@ -105,12 +104,12 @@ struct AttentionGradient {
                 load_queries(team, first, count, head, tiles);
                 team.sync();
                 make_weights(team, first, count, key, num_keys, head, tiles);
-                add_weighted_rows<rows, Weights::by_column>(
+                add_weighted_rows<Weights::by_column>(
                     team, tiles.weights, num_keys, count, tiles.douts, dim, T{1},
                     static_cast<const T*>(nullptr), value_gradient);
-                add_weighted_rows<rows, Weights::by_column>(
-                    team, tiles.dscores, num_keys, count, tiles.queries, dim, scale,
-                    static_cast<const T*>(nullptr), key_gradient);
+                add_weighted_rows<Weights::by_column>(team, tiles.dscores, num_keys, count,
+                                                      tiles.queries, dim, scale,
+                                                      static_cast<const T*>(nullptr), key_gradient);
             }
         }
     }
@@ -138,16 +137,16 @@ private:
     MOR_HOST_DEVICE void load_queries(Team& team, Index first, int count, Index head,
                                       const Tiles& tiles) const {
         const auto dim = static_cast<int>(shape.head_dim);
-        load_rows(team, in_kernel(q), {}, first, count, head * dim, dim, tiles.queries);
-        load_rows(team, in_kernel(dout), {}, first, count, head * dim, dim, tiles.douts);
+        load_rows(team, in_kernel(q), first, count, head * dim, dim, tiles.queries);
+        load_rows(team, in_kernel(dout), first, count, head * dim, dim, tiles.douts);
     }
 
     template <class Team>
     MOR_HOST_DEVICE void load_keys(Team& team, Index first, int count, Index column,
                                    const Tiles& tiles) const {
         const auto dim = static_cast<int>(shape.head_dim);
-        load_rows(team, in_kernel(k), {}, first, count, column, dim, tiles.keys);
-        load_rows(team, in_kernel(v), {}, first, count, column, dim, tiles.values);
+        load_rows(team, in_kernel(k), first, count, column, dim, tiles.keys);
+        load_rows(team, in_kernel(v), first, count, column, dim, tiles.values);
     }
 
     /// p and ds of the queries and keys that are loaded, 0 for keys that a query does not see.
@@ -155,8 +154,8 @@ private:
     MOR_HOST_DEVICE void make_weights(Team& team, Index first, int count, Index key, int num_keys,
                                       Index head, const Tiles& tiles) const {
         const auto dim = static_cast<int>(shape.head_dim);
-        multiply_rows<rows>(team, tiles.queries, count, tiles.keys, num_keys, dim, tiles.weights);
-        multiply_rows<rows>(team, tiles.douts, count, tiles.values, num_keys, dim, tiles.dscores);
+        multiply_rows(team, tiles.queries, count, tiles.keys, num_keys, dim, tiles.weights);
+        multiply_rows(team, tiles.douts, count, tiles.values, num_keys, dim, tiles.dscores);
         team.sync();
         const auto threads = static_cast<int>(team.size());
         for (int e = static_cast<int>(team.rank()); e < count * num_keys; e += threads) {
@@ -243,7 +242,7 @@ struct Kernel<op::AttentionBackward, Cuda<T, S>> {
         cuda::detail::multiply_heads<B>(context, shape, dout, out, delta);
         cuda::detail::find_queries(context, ranges, first_row, last_row);
 
-        const auto sizes = cuda::detail::tile_sizes<T>(shape.head_dim, false, key_bytes);
+        const auto sizes = cuda::detail::tile_sizes<T>(shape.head_dim, key_bytes);
         const T scale = T{1} / std::sqrt(static_cast<T>(shape.head_dim));
         const cuda::detail::AttentionGradient<B> gradient{
             shape, q,  k,     v,         ranges,   logsumexp, dout, dq,

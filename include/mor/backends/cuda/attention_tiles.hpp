@@ -21,16 +21,16 @@ struct TileSizes {
 
 inline constexpr int rows_per_thread = 4;  // of a product; tiles are multiples of it
 
-/// `bytes` for a tile of keys. A single query a team where rows are to be computed one by one.
+/// `key_bytes` for a tile of keys.
 template <class T>
-[[nodiscard]] TileSizes tile_sizes(Index head_dim, bool single_queries, Index bytes) {
+[[nodiscard]] TileSizes tile_sizes(Index head_dim, Index key_bytes) {
     constexpr Index query_bytes = 8'448;  // 16 rows of 128 numbers of 4 bytes, and gaps
     const Index row_bytes = (head_dim + 1) * static_cast<Index>(sizeof(T));
     const auto fitting = [row_bytes](Index available, Index most) {
         const Index rows = available / row_bytes / rows_per_thread * rows_per_thread;
         return static_cast<int>(std::clamp<Index>(rows, rows_per_thread, most));
     };
-    return {single_queries ? 1 : fitting(query_bytes, 16), fitting(bytes, 32)};
+    return {fitting(query_bytes, 16), fitting(key_bytes, 32)};
 }
 
 /// Rows in shared or global memory, `stride` elements apart. In shared memory there is a gap after
@@ -66,35 +66,24 @@ private:
     T* next_;
 };
 
-/// Which row of the key matrix number j of a range is; see KeyRanges. Without blocks, j itself.
-struct RowNumbers {
-    View<const Index, 1> blocks = {};
-    Index block_size = 0;
-
-    [[nodiscard]] MOR_HOST_DEVICE Index operator()(Index j) const {
-        return block_size == 0 ? j : blocks[j / block_size] * block_size + j % block_size;
-    }
-};
-
-/// to[i] = columns [first_column, first_column + dim) of row `rows(first + i)` of `from`, for
-/// i < count.
+/// to[i] = columns [first_column, first_column + dim) of row first + i of `from`, for i < count.
 template <class Team, class T>
-MOR_HOST_DEVICE void load_rows(Team& team, View<const T, 2> from, const RowNumbers& rows,
-                               Index first, int count, Index first_column, int dim,
-                               const Tile<T>& to) {
+MOR_HOST_DEVICE void load_rows(Team& team, View<const T, 2> from, Index first, int count,
+                               Index first_column, int dim, const Tile<T>& to) {
     const auto threads = static_cast<int>(team.size());
     for (int e = static_cast<int>(team.rank()); e < count * dim; e += threads) {
         const int i = e / dim;
         const int c = e % dim;
-        to(i, c) = from(rows(first + i), first_column + c);
+        to(i, c) = from(first + i, first_column + c);
     }
 }
 
-/// out[i, j] = a[i] . b[j] for i < a_rows, j < b_rows. A thread has `rows` rows of a, which must be
-/// there though their products do not matter.
-template <int rows, class Team, class T>
+/// out[i, j] = a[i] . b[j] for i < a_rows, j < b_rows. A thread has rows_per_thread rows of a, of
+/// which those from a_rows on must be there, but do not matter.
+template <class Team, class T>
 MOR_HOST_DEVICE void multiply_rows(Team& team, const Tile<T>& a, int a_rows, const Tile<T>& b,
                                    int b_rows, int dim, const Tile<T>& out) {
+    constexpr int rows = rows_per_thread;
     const auto threads = static_cast<int>(team.size());
     const int groups = (a_rows + rows - 1) / rows;
     for (int e = static_cast<int>(team.rank()); e < groups * b_rows; e += threads) {
@@ -118,10 +107,11 @@ enum class Weights { by_row, by_column };
 
 /// out[i] = decay[i] * out[i] + scale * sum_j w[i, j] x[j] for i < count, where the sum has `terms`
 /// terms and decay may be null for 1. Every element of out always belongs to the same thread.
-template <int rows, Weights order, class Team, class T>
+template <Weights order, class Team, class T>
 MOR_HOST_DEVICE void add_weighted_rows(Team& team, const Tile<T>& w, int count, int terms,
                                        const Tile<T>& x, int dim, T scale, const T* decay,
                                        const Tile<T>& out) {
+    constexpr int rows = rows_per_thread;
     const auto threads = static_cast<int>(team.size());
     const int groups = (count + rows - 1) / rows;
     for (int e = static_cast<int>(team.rank()); e < groups * dim; e += threads) {
