@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# Headers, exported targets, and the package files for find_package(mor [COMPONENTS io]).
+# Headers, exported targets, and the package files for find_package(mor [COMPONENTS io cuda]).
 # Each component has its own export set, so that an installation without it does not mention it.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
@@ -13,6 +13,11 @@ install(EXPORT mor-targets NAMESPACE mor:: DESTINATION "${package_dir}")
 if(TARGET mor_io)
     install(TARGETS mor_io EXPORT mor-io-targets FILE_SET HEADERS)
     install(EXPORT mor-io-targets NAMESPACE mor:: DESTINATION "${package_dir}")
+endif()
+
+if(TARGET mor_cuda)
+    install(TARGETS mor_cuda EXPORT mor-cuda-targets FILE_SET HEADERS)
+    install(EXPORT mor-cuda-targets NAMESPACE mor:: DESTINATION "${package_dir}")
 endif()
 
 configure_package_config_file(

@@ -78,6 +78,8 @@ public:
     }
 
 private:
+    static constexpr std::size_t workspace_bytes = std::size_t{32} << 20;  // NVIDIA's advice
+
     /// All that the choice of an algorithm depends on.
     struct Shape {
         Index m = 0;
@@ -209,9 +211,9 @@ private:
     [[nodiscard]] bool is_invariant(const Shape& shape) const {
         return batch_invariant_ && shape.a_reading == Reading::as_stored;
     }
-    /// NVIDIA's advice for the largest GPUs. What splits no sum needs none.
+    /// What splits no sum needs none.
     [[nodiscard]] std::size_t most_workspace(const Shape& shape) const {
-        return is_invariant(shape) ? 0 : std::size_t{32} << 20;
+        return is_invariant(shape) ? 0 : workspace_bytes;
     }
 
     [[nodiscard]] Plan remembered(const Shape& shape) {
@@ -251,15 +253,11 @@ private:
         return {result.algo, result.workspaceSize};
     }
 
-    /// At least so many bytes. Products follow one another, so that all may use the same.
+    /// What the hungriest plan may ask for, from the first that asks on, so that later ones take
+    /// nothing more. Products follow one another: all use the same.
     [[nodiscard]] void* workspace(std::size_t bytes) {
-        if (bytes > workspace_bytes_) {
-            void* const larger = DeviceSpace::allocate(bytes);
-            if (workspace_ != nullptr) {
-                DeviceSpace::deallocate(workspace_);
-            }
-            workspace_ = larger;
-            workspace_bytes_ = bytes;
+        if (bytes > 0 && workspace_ == nullptr) {
+            workspace_ = DeviceSpace::allocate(workspace_bytes);
         }
         return workspace_;
     }
@@ -269,7 +267,6 @@ private:
     mutable std::mutex mutex_;
     std::map<Shape, Plan> plans_;
     void* workspace_ = nullptr;
-    std::size_t workspace_bytes_ = 0;
 };
 
 }  // namespace mor::cuda
