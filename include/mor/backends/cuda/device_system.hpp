@@ -27,7 +27,7 @@ namespace mor::cuda {
 
 namespace detail {
 
-/// Elements of rows that lie side by side, rounded, to rows that begin every `pitch` elements.
+/// Rows of floats, rounded, to rows that begin every `pitch` elements, with zeros between them.
 struct RoundRows {
     const float* from;
     BFloat16* to;
@@ -35,7 +35,9 @@ struct RoundRows {
     Index pitch;
 
     MOR_HOST_DEVICE void operator()(Index i) const {
-        to[i / columns * pitch + i % columns] = to_bfloat16(from[i]);
+        const Index column = i % pitch;
+        const bool is_between = column >= columns;
+        to[i] = is_between ? BFloat16{} : to_bfloat16(from[i / pitch * columns + column]);
     }
 };
 
@@ -176,7 +178,7 @@ private:
         const Index pitch = (from.columns() + row_grain - 1) / row_grain * row_grain;
         auto* const to = static_cast<BFloat16*>(
             memory.at_least(static_cast<std::size_t>(from.rows() * pitch) * sizeof(BFloat16)));
-        for_each(from.size(), detail::RoundRows{from.data(), to, from.columns(), pitch});
+        for_each(from.rows() * pitch, detail::RoundRows{from.data(), to, from.columns(), pitch});
         return {.data = to,
                 .type = CUDA_R_16BF,
                 .rows = from.rows(),
