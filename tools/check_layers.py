@@ -104,7 +104,7 @@ def check(root):
         for number, sentence in header_problems(path.relative_to(headers).as_posix(), path.read_text()):
             found.append(f"{path.relative_to(root)}:{number}: {sentence}")
     for folder in ("include", "tests", "examples", "benchmarks", "tools"):
-        for path in sorted((root / folder).rglob("*.[ch]pp")):
+        for path in sorted([*(root / folder).rglob("*.[ch]pp"), *(root / folder).rglob("*.cu")]):
             if path.read_text().split("\n", 1)[0] != SPDX:
                 found.append(f"{path.relative_to(root)}:1: the first line is not '{SPDX}'")
     return found
