@@ -2,9 +2,6 @@
 #
 # Our own programs that nvcc compiles: the language, and mor_cuda_dev, their warnings. Sanitizers are
 # for those of the processor; the GPU has its own, which need no build of their own.
-set(CMAKE_CUDA_STANDARD 20)
-set(CMAKE_CUDA_STANDARD_REQUIRED ON)
-set(CMAKE_CUDA_EXTENSIONS OFF)
 if(NOT CMAKE_CUDA_ARCHITECTURES)
     # Ampere, whose code a driver translates for what is newer, and Hopper with all it has.
     set(CMAKE_CUDA_ARCHITECTURES 80 90a-real)
