@@ -10,7 +10,10 @@
 
 using mor::ConfigError;
 using mor::DeviceError;
-namespace cuda = mor::cuda;
+using mor::cuda::BFloat16Products;
+using mor::cuda::DeviceSpace;
+using mor::cuda::DeviceSystem;
+using mor::cuda::expect_success;
 
 namespace {
 
@@ -41,38 +44,37 @@ TEST_CASE("without a GPU a system says so before any work") {
     const std::string message = message_of([] { const mor::Cuda<float> backend; });
     CAPTURE(message);
     CHECK(names_the_lack(message));
-    CHECK(names_the_lack(message_of([] { cuda::DeviceSystem{{.memory_bytes = 1}}; })));
+    CHECK(names_the_lack(message_of([] { DeviceSystem{{.memory_bytes = 1}}; })));
 }
 
 TEST_CASE("without a GPU there is no memory, but memory can be given back") {
     REQUIRE(setenv("CUDA_VISIBLE_DEVICES", "-1", 1) == 0);
-    CHECK(names_the_lack(
-        message_of([] { const mor::Tensor<float, 1, cuda::DeviceSpace> tensor{{3}}; })));
-    CHECK(names_the_lack(message_of([] { cuda::DeviceSpace::wait(); })));
-    CHECK(names_the_lack(message_of([] { static_cast<void>(cuda::DeviceSpace::memory()); })));
-    cuda::DeviceSpace::deallocate(nullptr);
+    CHECK(names_the_lack(message_of([] { const mor::Tensor<float, 1, DeviceSpace> tensor{{3}}; })));
+    CHECK(names_the_lack(message_of([] { DeviceSpace::wait(); })));
+    CHECK(names_the_lack(message_of([] { static_cast<void>(DeviceSpace::memory()); })));
+    DeviceSpace::deallocate(nullptr);
 }
 
 TEST_CASE("impossible options are refused") {
-    CHECK_THROWS_WITH_AS(cuda::DeviceSystem{{.memory_bytes = -1}},
+    CHECK_THROWS_WITH_AS(DeviceSystem{{.memory_bytes = -1}},
                          "mor::cuda::DeviceSystem: memory_bytes is -1, expected 0 or more",
                          ConfigError);
 }
 
 TEST_CASE("errors name the call and what it answered") {
-    CHECK_NOTHROW(cuda::expect_success(cudaSuccess, "cudaMemcpyAsync"));
-    CHECK_THROWS_WITH_AS(cuda::expect_success(cudaErrorInvalidValue, "cudaMemcpyAsync"),
+    CHECK_NOTHROW(expect_success(cudaSuccess, "cudaMemcpyAsync"));
+    CHECK_THROWS_WITH_AS(expect_success(cudaErrorInvalidValue, "cudaMemcpyAsync"),
                          "mor: cudaMemcpyAsync: invalid argument (cudaErrorInvalidValue)",
                          DeviceError);
     CHECK_THROWS_WITH_AS(
-        cuda::expect_success(cudaErrorMemoryAllocation, "cudaMallocFromPoolAsync", ": ", 5,
-                             " bytes were asked for"),
+        expect_success(cudaErrorMemoryAllocation, "cudaMallocFromPoolAsync", ": ", 5,
+                       " bytes were asked for"),
         "mor: cudaMallocFromPoolAsync: out of memory (cudaErrorMemoryAllocation): 5 bytes were "
         "asked for",
         DeviceError);
-    CHECK_NOTHROW(cuda::expect_success(CUBLAS_STATUS_SUCCESS, "cublasLtMatmul"));
+    CHECK_NOTHROW(expect_success(CUBLAS_STATUS_SUCCESS, "cublasLtMatmul"));
     const std::string message =
-        message_of([] { cuda::expect_success(CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmul"); });
+        message_of([] { expect_success(CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmul"); });
     CAPTURE(message);
     CHECK(message.starts_with("mor: cublasLtMatmul: "));
     CHECK(message.ends_with("(CUBLAS_STATUS_NOT_SUPPORTED)"));
@@ -80,7 +82,7 @@ TEST_CASE("errors name the call and what it answered") {
 
 TEST_CASE("a driver is refused if it is older than the runtime's major version") {
     const auto expect = [](int driver, int runtime) {
-        return message_of([&] { cuda::detail::expect_driver(driver, runtime); });
+        return message_of([&] { mor::cuda::detail::expect_driver(driver, runtime); });
     };
     CHECK(expect(13000, 13000) == "nothing");
     CHECK(expect(13000, 13020) == "nothing");  // NVIDIA promises that minor versions work together
@@ -93,6 +95,5 @@ TEST_CASE("a driver is refused if it is older than the runtime's major version")
 
 TEST_CASE("a system with bfloat16 products has a name of its own") {
     CHECK(mor::Cuda<float>::name == "cuda");
-    CHECK(mor::Cuda<float, cuda::BFloat16Products<cuda::DeviceSystem>>::name ==
-          "cuda with bfloat16 products");
+    CHECK(mor::Cuda<float, BFloat16Products<DeviceSystem>>::name == "cuda with bfloat16 products");
 }
