@@ -173,26 +173,23 @@ private:
     }
 };
 
-/// delta[i, h] = dout[i, h] . out[i, h]. A team a row and head.
+/// delta[i, h] = dout[i, h] . out[i, h], a thread each: added in the order of multiply_rows, so
+/// that of a single key, where out is its value, ds is 0 to the bit.
 template <class B>
 void multiply_heads(Context<B>& context, const AttentionShape& shape, ConstMatrixView<B> dout,
                     ConstMatrixView<B> out, MatrixView<B> delta) {
     using T = typename B::Element;
     const Index heads = shape.heads;
     const Index dim = shape.head_dim;
-    context.backend().system().for_each_team(
-        delta.size(), [=] MOR_HOST_DEVICE(typename B::System::Team & team, Index i) {
-            const Index row = i / heads;
-            const Index first = i % heads * dim;
-            T products{0};
-            for (Index c = first + team.rank(); c < first + dim; c += team.size()) {
-                products += in_kernel(dout)(row, c) * in_kernel(out)(row, c);
-            }
-            const T sum = team.sum(products);
-            if (team.rank() == 0) {
-                in_kernel(delta.flat())[i] = sum;
-            }
-        });
+    context.backend().system().for_each(delta.size(), [=] MOR_HOST_DEVICE(Index i) {
+        const Index row = i / heads;
+        const Index first = i % heads * dim;
+        T sum{0};
+        for (Index c = first; c < first + dim; ++c) {
+            sum += in_kernel(dout)(row, c) * in_kernel(out)(row, c);
+        }
+        in_kernel(delta.flat())[i] = sum;
+    });
 }
 
 /// The query rows [first, last) that see a key: from the one whose range is the first to reach it,

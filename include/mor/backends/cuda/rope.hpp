@@ -16,16 +16,16 @@ struct Kernel<op::Rope, Cuda<T, S>> {
     static void run(Context<B>& context, ConstIndexView<B> positions, ConstMatrixView<B> cosine,
                     ConstMatrixView<B> sine, MatrixView<B> x, Rotation rotation) {
         const T direction = rotation == Rotation::forward ? T{1} : T{-1};
-        const Index half = cosine.columns();
+        const Index half_dim = cosine.columns();
         const Index pairs = x.columns() / 2;
         context.backend().system().for_each_team(
             x.rows(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
                 const Index position = cuda::in_kernel(positions)[i];
                 for (Index pair = team.rank(); pair < pairs; pair += team.size()) {
-                    const Index j = pair % half;
+                    const Index j = pair % half_dim;
                     const Index first = 2 * (pair - j) + j;
                     T& a = cuda::in_kernel(x)(i, first);
-                    T& b = cuda::in_kernel(x)(i, first + half);
+                    T& b = cuda::in_kernel(x)(i, first + half_dim);
                     const T c = cuda::in_kernel(cosine)(position, j);
                     const T s = direction * cuda::in_kernel(sine)(position, j);
                     const T old = a;
