@@ -5,12 +5,9 @@
 
 #include <mor/backends/cuda/system.hpp>
 #include <mor/core/bfloat16.hpp>
+#include <mor/core/joined.hpp>
 #include <mor/core/tensor.hpp>
 
-#include <algorithm>
-#include <array>
-#include <concepts>
-#include <cstddef>
 #include <string_view>
 
 namespace mor::cuda {
@@ -24,17 +21,7 @@ struct RoundEach {
     MOR_HOST_DEVICE void operator()(Index i) const { to[i] = to_float(to_bfloat16(from[i])); }
 };
 
-/// One name after the other, as text that lasts.
-template <class S>
-struct BFloat16Name {
-    static constexpr std::string_view suffix = " with bfloat16 products";
-    static constexpr auto text = [] {
-        std::array<char, S::name.size() + suffix.size()> joined{};
-        std::copy(suffix.begin(), suffix.end(),
-                  std::copy(S::name.begin(), S::name.end(), joined.begin()));
-        return joined;
-    }();
-};
+inline constexpr std::string_view bfloat16_suffix = " with bfloat16 products";
 
 }  // namespace detail
 
@@ -44,8 +31,7 @@ template <System S>
 class BFloat16Products : public S {
 public:
     using typename S::Space;
-    static constexpr std::string_view name{detail::BFloat16Name<S>::text.data(),
-                                           detail::BFloat16Name<S>::text.size()};
+    static constexpr std::string_view name = Joined<&S::name, &detail::bfloat16_suffix>::text;
 
     using S::S;
 
