@@ -87,7 +87,7 @@ step "build for sm_$architecture" \
     cmake --build "$build" --target tests_cuda --parallel "$(nproc)" || summary
 
 tests=$build/tests/cuda
-for name in errors system backends memory model parity; do
+for name in errors system backends bfloat16 memory model parity; do
     step "$name" "$tests/cuda_${name}_test"
 done
 step "example" "$build/examples/cuda_hello"
@@ -100,7 +100,7 @@ fi
 # The small cases: all of the device's own code, and every operation once for each element type. What
 # provokes errors of the runtime on purpose is left out, for memcheck reports them.
 for tool in memcheck racecheck initcheck; do
-    for name in system backends memory; do
+    for name in system backends bfloat16 memory; do
         step "$tool: $name" "$sanitizer" --tool "$tool" --error-exitcode 1 \
             "$tests/cuda_${name}_test" --test-case-exclude='*is an error*'
     done
