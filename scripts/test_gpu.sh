@@ -84,7 +84,7 @@ command -v ninja >/dev/null && generator=(-G Ninja)
 step configure cmake -S . -B "$build" "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DMOR_CUDA=ON \
     "-DCMAKE_CUDA_COMPILER=$nvcc" "-DCMAKE_CUDA_ARCHITECTURES=$architecture-real" || summary
 step "build for sm_$architecture" \
-    cmake --build "$build" --target tests_cuda --parallel "$(nproc)" || summary
+    cmake --build "$build" --target tests_gpu --parallel "$(nproc)" || summary
 
 tests=$build/tests/cuda
 for name in errors system backends bfloat16 memory model parity; do
