@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Whole models on the kernels of the CUDA backend, against the same models on Reference: losses,
-// gradients, tokens. Which backends are tested says under_test.hpp, found by the include path.
+// gradients, tokens, served tokens. Which backends are tested says under_test.hpp, found by the
+// include path.
 #include "under_test.hpp"
 #include <mor/backends/reference/reference.hpp>
 #include <mor/generate/generate.hpp>
+#include <mor/serve/engine.hpp>
 #include <mor/testing/backend_conformance.hpp>
 #include <mor/testing/tolerance.hpp>
 
@@ -90,6 +92,26 @@ std::vector<std::pair<mor::TokenId, Index>> continuation(const mor::Model<A, B>&
     return tokens;
 }
 
+/// The answers to requests of different lengths that are served together.
+template <class A, mor::Backend B>
+std::vector<std::pair<mor::TokenId, Index>> served(const mor::Model<A, B>& model) {
+    mor::Engine<A, B> engine{model, {.max_batch = 8, .cache_bytes = 1 << 20, .block_size = 4}};
+    std::vector<mor::RequestHandle> handles;
+    for (const Index length : {1, 12, 5, 23, 2}) {
+        const Sequences prompt = random_sequences({length}, model.config().vocab_size, 5);
+        handles.push_back(engine.submit(
+            prompt.tokens, {.max_new_tokens = 3 + length / 2, .sampling = {.temperature = 0}}));
+    }
+    engine.run();
+    std::vector<std::pair<mor::TokenId, Index>> tokens;
+    for (mor::RequestHandle& handle : handles) {
+        while (const auto token = handle.try_next()) {
+            tokens.emplace_back(token->token, token->depth);
+        }
+    }
+    return tokens;
+}
+
 }  // namespace
 
 TEST_CASE_TEMPLATE_DEFINE("a model computes the oracle's loss and gradients", A, same_gradients) {
@@ -108,6 +130,8 @@ TEST_CASE_TEMPLATE_DEFINE("a model computes the oracle's loss and gradients", A,
 TEST_CASE_TEMPLATE_INVOKE(same_gradients, MOR_ALL_ARCHITECTURES);
 TEST_CASE_TEMPLATE_INVOKE(same_gradients, MOR_ROUTER_ARCHITECTURES);
 TEST_CASE_TEMPLATE_INVOKE(same_gradients, MOR_HYBRID_ARCHITECTURES);
+TEST_CASE_TEMPLATE_INVOKE(same_gradients, MOR_SHARED_CACHE_ARCHITECTURES);
+TEST_CASE_TEMPLATE_INVOKE(same_gradients, MOR_PATTERN_CACHE_ARCHITECTURES);
 TEST_CASE_TEMPLATE_INVOKE(same_gradients, MOR_RELAXED_ARCHITECTURES);
 TEST_CASE_TEMPLATE_INVOKE(same_gradients, MOR_HALTING_ARCHITECTURES);
 
@@ -118,6 +142,16 @@ TEST_CASE_TEMPLATE_DEFINE("a model continues a prompt as the oracle does", A, sa
 TEST_CASE_TEMPLATE_INVOKE(same_tokens, mor::Vanilla, mor::MoRExpert<mor::MiddleCycle>,
                           mor::MoRToken<mor::Cycle>, CyclePonder);
 TEST_CASE_TEMPLATE_INVOKE(same_tokens, MOR_HYBRID_ARCHITECTURES);
+
+TEST_CASE_TEMPLATE_DEFINE("an engine answers as the oracle's does", A, same_answers) {
+    const Models<A> models;
+    const auto expected = served(models.oracle);
+    CHECK(!expected.empty());
+    CHECK(served(models.tested) == expected);
+}
+TEST_CASE_TEMPLATE_INVOKE(same_answers, mor::Vanilla, mor::MoRExpert<mor::MiddleCycle>,
+                          mor::MoRToken<mor::Cycle>);
+TEST_CASE_TEMPLATE_INVOKE(same_answers, MOR_HYBRID_ARCHITECTURES);
 
 TEST_CASE_TEMPLATE_DEFINE("the backend is conforming", B, conforming) {
     B backend;

@@ -71,12 +71,6 @@ public:
                        "cublasLtMatmul");
     }
 
-    /// For how many shapes an algorithm was chosen.
-    [[nodiscard]] Index num_plans() const {
-        const std::lock_guard lock{mutex_};
-        return static_cast<Index>(plans_.size());
-    }
-
 private:
     static constexpr std::size_t workspace_bytes = std::size_t{32} << 20;  // NVIDIA's advice
 
@@ -264,7 +258,7 @@ private:
 
     bool batch_invariant_;
     cublasLtHandle_t handle_ = nullptr;
-    mutable std::mutex mutex_;
+    std::mutex mutex_;
     std::map<Shape, Plan> plans_;
     void* workspace_ = nullptr;
 };

@@ -52,7 +52,7 @@ class Device {
 public:
     /// Throws DeviceError if there is no driver, no GPU, or one without memory pools.
     [[nodiscard]] static const Device& get() {
-        static const Device device;
+        static const Device& device = *new Device;
         return device;
     }
 
