@@ -57,7 +57,8 @@ struct AttentionGradient {
         while (first < last) {
             const QueryRun run = query_run(begin, end, first, last);
             const auto count = static_cast<int>(run.last - first);
-            const Tile<T> gradient{in_kernel(dq).row(first).data() + head * dim, dq.columns()};
+            const Tile<T> gradient{in_kernel(dq).row(first).data() + head * dim,
+                                   static_cast<int>(dq.columns())};
             team.sync();  // with the rows before
             load_queries(team, first, count, head, tiles);
             for (Index e = team.rank(); e < count * dim; e += team.size()) {
@@ -85,8 +86,10 @@ struct AttentionGradient {
         const auto dim = static_cast<int>(shape.head_dim);
         const Index group = shape.heads / shape.kv_heads;
         const Index kv_column = kv_head * shape.head_dim;
-        const Tile<T> key_gradient{in_kernel(dk).row(key).data() + kv_column, dk.columns()};
-        const Tile<T> value_gradient{in_kernel(dv).row(key).data() + kv_column, dv.columns()};
+        const Tile<T> key_gradient{in_kernel(dk).row(key).data() + kv_column,
+                                   static_cast<int>(dk.columns())};
+        const Tile<T> value_gradient{in_kernel(dv).row(key).data() + kv_column,
+                                     static_cast<int>(dv.columns())};
         const Tiles tiles = make_tiles(team);
         Index first = q.rows();
         Index last = 0;
@@ -126,7 +129,7 @@ private:
 
     template <class Team>
     [[nodiscard]] MOR_HOST_DEVICE Tiles make_tiles(Team& team) const {
-        const Index dim = shape.head_dim;
+        const auto dim = static_cast<int>(shape.head_dim);
         TileMaker<T> memory{team.template shared<T>()};
         return {memory.tile(sizes.queries, dim),        memory.tile(sizes.queries, dim),
                 memory.tile(sizes.keys, dim),           memory.tile(sizes.keys, dim),

@@ -24,13 +24,13 @@ inline constexpr int rows_per_thread = 4;  // of a product; tiles are multiples 
 /// `key_bytes` for a tile of keys.
 template <class T>
 [[nodiscard]] TileSizes tile_sizes(Index head_dim, Index key_bytes) {
-    constexpr Index query_bytes = 8'448;  // 16 rows of 128 numbers of 4 bytes, and gaps
+    constexpr Index query_bytes = 8'448;  // of 16 rows of 128 numbers of 4 bytes, and gaps
     const Index row_bytes = (head_dim + 1) * static_cast<Index>(sizeof(T));
     const auto fitting = [row_bytes](Index available, Index most) {
         const Index rows = available / row_bytes / rows_per_thread * rows_per_thread;
         return static_cast<int>(std::clamp<Index>(rows, rows_per_thread, most));
     };
-    return {fitting(query_bytes, 16), fitting(key_bytes, 32)};
+    return {fitting(query_bytes, 32), fitting(key_bytes, 32)};
 }
 
 /// Rows in shared or global memory, `stride` elements apart. In shared memory there is a gap after
@@ -38,7 +38,7 @@ template <class T>
 template <class T>
 struct Tile {
     T* data;
-    Index stride;
+    int stride;
 
     [[nodiscard]] MOR_HOST_DEVICE T& operator()(int row, int column) const {
         return data[row * stride + column];
@@ -51,7 +51,7 @@ class TileMaker {
 public:
     explicit MOR_HOST_DEVICE TileMaker(T* memory) : next_{memory} {}
 
-    MOR_HOST_DEVICE Tile<T> tile(int rows, Index columns) {
+    MOR_HOST_DEVICE Tile<T> tile(int rows, int columns) {
         T* const first = next_;
         next_ += rows * (columns + 1);
         return {first, columns + 1};

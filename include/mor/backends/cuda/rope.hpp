@@ -16,14 +16,15 @@ struct Kernel<op::Rope, Cuda<T, S>> {
     static void run(Context<B>& context, ConstIndexView<B> positions, ConstMatrixView<B> cosine,
                     ConstMatrixView<B> sine, MatrixView<B> x, Rotation rotation) {
         const T direction = rotation == Rotation::forward ? T{1} : T{-1};
-        const Index half_dim = cosine.columns();
-        const Index pairs = x.columns() / 2;
+        const auto half_dim = static_cast<int>(cosine.columns());
+        const auto pairs = static_cast<int>(x.columns() / 2);
         context.backend().system().for_each_team(
             x.rows(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
                 const Index position = cuda::in_kernel(positions)[i];
-                for (Index pair = team.rank(); pair < pairs; pair += team.size()) {
-                    const Index j = pair % half_dim;
-                    const Index first = 2 * (pair - j) + j;
+                const auto threads = static_cast<int>(team.size());
+                for (int pair = static_cast<int>(team.rank()); pair < pairs; pair += threads) {
+                    const int j = pair % half_dim;
+                    const int first = 2 * (pair - j) + j;
                     T& a = cuda::in_kernel(x)(i, first);
                     T& b = cuda::in_kernel(x)(i, first + half_dim);
                     const T c = cuda::in_kernel(cosine)(position, j);
