@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The harness that runs one piece of code on a backend and on the oracle, with the same numbers, and
-// compares. Which backends are tested says under_test.hpp, and the include path which of several.
+// The harness that runs one piece of code on a backend and on the oracle, with the same numbers,
+// and compares. Which backends are tested says under_test.hpp, and the include path which of
+// several.
 #pragma once
 
 #include "under_test.hpp"
