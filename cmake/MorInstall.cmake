@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# Headers, exported targets, and the package files for find_package(mor [COMPONENTS io instances]).
+# Headers, exported targets, and the package files for
+# find_package(mor [COMPONENTS io cuda instances]).
 # Each component has its own export set, so that an installation without it does not mention it.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
@@ -18,6 +19,11 @@ endif()
 if(TARGET mor_instances)
     install(TARGETS mor_instances EXPORT mor-instances-targets)
     install(EXPORT mor-instances-targets NAMESPACE mor:: DESTINATION "${package_dir}")
+endif()
+
+if(TARGET mor_cuda)
+    install(TARGETS mor_cuda EXPORT mor-cuda-targets FILE_SET HEADERS)
+    install(EXPORT mor-cuda-targets NAMESPACE mor:: DESTINATION "${package_dir}")
 endif()
 
 configure_package_config_file(

@@ -46,7 +46,8 @@ endfunction()
 
 # A test file that nobody registered is a test that never runs: makes a failing test of it.
 function(mor_check_all_tests_registered)
-    file(GLOB_RECURSE found CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*_test.cpp")
+    file(GLOB_RECURSE found CONFIGURE_DEPENDS
+        "${CMAKE_CURRENT_SOURCE_DIR}/*_test.cpp" "${CMAKE_CURRENT_SOURCE_DIR}/*_test.cu")
     get_property(registered GLOBAL PROPERTY mor_test_sources)
     list(REMOVE_ITEM found ${registered} "")
     if(found)

@@ -20,6 +20,7 @@ ALLOWED = {
     "backends/host": {"ops", "core"},
     "backends/reference": {"ops", "core", "backends/host"},  # the oracle knows no other backend
     "backends/cpu": {"ops", "core", "backends/host"},
+    "backends/cuda": {"ops", "core"},
     "layers": {"ops", "core", "model/config.hpp"},
     "sharing": {"core"},
     "recursion": {"ops", "core", "layers", "model/config.hpp"},
@@ -46,6 +47,7 @@ FOR_EVERYONE = {"config.hpp", "version.hpp"}
 FOREIGN = {
     r"(unsupported/)?Eigen/": {"backends/cpu"},
     r"nlohmann/": {"io", "checkpoint"},
+    r"(thrust|cub|cuda)/": {"backends/cuda"},
     r"[\w/]+\.h$": {"io", "checkpoint", "backends"},  # the operating system, intrinsics
 }
 
@@ -104,7 +106,7 @@ def check(root):
         for number, sentence in header_problems(path.relative_to(headers).as_posix(), path.read_text()):
             found.append(f"{path.relative_to(root)}:{number}: {sentence}")
     for folder in ("include", "tests", "examples", "benchmarks", "tools"):
-        for path in sorted((root / folder).rglob("*.[ch]pp")):
+        for path in sorted([*(root / folder).rglob("*.[ch]pp"), *(root / folder).rglob("*.cu")]):
             if path.read_text().split("\n", 1)[0] != SPDX:
                 found.append(f"{path.relative_to(root)}:1: the first line is not '{SPDX}'")
     return found
@@ -135,6 +137,9 @@ def self_test():
         ("testing/a.hpp", header("#include <mor/train/b.hpp>", "#include <mor/backends/b.hpp>"), 2),
         ("backends/cpu/a.hpp", header("#include <Eigen/Core>"), 0),
         ("backends/reference/a.hpp", header("#include <Eigen/Core>"), 1),
+        ("backends/cuda/a.hpp", header("#include <thrust/sort.h>"), 0),
+        ("backends/cuda/a.hpp", header("#include <mor/backends/host/b.hpp>"), 1),
+        ("ops/a.hpp", header("#include <thrust/sort.h>"), 1),
         ("mor.hpp", header("#include <mor/backends/cpu/a.hpp>", "#include <mor/train/b.hpp>"), 0),
         ("backends/reference/a.hpp", header("#include <mor/backends/host/b.hpp>"), 0),
         ("backends/reference/a.hpp", header("#include <mor/backends/cpu/b.hpp>"), 1),

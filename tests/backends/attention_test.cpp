@@ -109,6 +109,13 @@ TEST_CASE_TEMPLATE_DEFINE("attention agrees where the softmax is nearly a choice
 }
 TEST_CASE_TEMPLATE_APPLY(attention_agrees_when_sharp, BackendsUnderTest);
 
+TEST_CASE_TEMPLATE_DEFINE("attention agrees for wide heads, and for few rows of many keys", B,
+                          attention_agrees_at_its_edges) {
+    expect_attention_agrees<B>({2, 1, 160}, {140, 3}, Queries::all, 1.0);
+    expect_attention_agrees<B>({4, 2, 8}, {600, 30}, Queries::last, 1.0);
+}
+TEST_CASE_TEMPLATE_APPLY(attention_agrees_at_its_edges, BackendsUnderTest);
+
 TEST_CASE_TEMPLATE_DEFINE("attention of one key is its value; large scores do not overflow", B,
                           attention_by_hand) {
     Bench<B> bench;

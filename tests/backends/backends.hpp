@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The backends under test, and the harness that runs one piece of code on a backend and on the
-// oracle, with the same numbers, and compares.
+// The harness that runs one piece of code on a backend and on the oracle, with the same numbers,
+// and compares. Which backends are tested says under_test.hpp, and the include path which of
+// several.
 #pragma once
 
-#include <mor/backends/cpu/cpu.hpp>
+#include "under_test.hpp"
 #include <mor/backends/reference/reference.hpp>
+#include <mor/core/bfloat16.hpp>
 #include <mor/testing/random_fill.hpp>
 #include <mor/testing/tolerance.hpp>
 
@@ -31,15 +33,6 @@ using mor::Tensor;
 using mor::TokenId;
 using mor::View;
 namespace ops = mor::ops;
-
-/// Every test of this folder runs once for each of these.
-using BackendsUnderTest = std::tuple<mor::Reference<float>, mor::Cpu<float>, mor::Cpu<double>,
-                                     mor::Cpu<float, mor::BFloat16>>;
-
-/// Whether products of B round their factors. The numbers of these tests then are rounded before,
-/// so that products of them are as exact as any other.
-template <class B>
-inline constexpr bool rounds_factors = std::is_same_v<B, mor::Cpu<float, mor::BFloat16>>;
 
 using Oracle = mor::Reference<double>;
 

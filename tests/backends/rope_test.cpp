@@ -7,18 +7,18 @@ using mor::Rotation;
 
 TEST_CASE_TEMPLATE_DEFINE("rope agrees with the oracle in both directions", B, rope_agrees) {
     for (const Index rows : {0, 1, 7, 130}) {
-        for (const Index half : {1, 3, 8, 32}) {
+        for (const Index half_dim : {1, 3, 8, 32}) {
             for (const Index heads : {1, 3}) {
                 CAPTURE(rows);
-                CAPTURE(half);
+                CAPTURE(half_dim);
                 CAPTURE(heads);
                 Bench<B> bench;
                 auto positions =
                     bench.integers(mor::testing::uniform_integers(bench.random(), rows, 0, 50));
-                auto cosine = bench.matrix(50, half);
-                auto sine = bench.matrix(50, half);
-                auto forward = bench.matrix(rows, heads * 2 * half);
-                auto backward = bench.matrix(rows, heads * 2 * half);
+                auto cosine = bench.matrix(50, half_dim);
+                auto sine = bench.matrix(50, half_dim);
+                auto forward = bench.matrix(rows, heads * 2 * half_dim);
+                auto backward = bench.matrix(rows, heads * 2 * half_dim);
                 bench.run([&](auto side) {
                     ops::rope(side.context, side(positions), side(cosine), side(sine),
                               side(forward), Rotation::forward);

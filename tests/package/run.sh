@@ -20,7 +20,7 @@ use() {
     local build=$work/$1 program
     quietly cmake -S "$here" -B "$build" "${common[@]}" "${@:2}"
     quietly cmake --build "$build"
-    for program in "$build"/consumer "$build"/consumer_{io,instances}; do
+    for program in "$build"/consumer "$build"/consumer_{io,cuda,instances}; do
         if [[ -x $program ]]; then
             echo "package: $1: $(basename "$program") says: $(cd "$build" && "$program")"
         fi
@@ -53,14 +53,17 @@ install() {
 use add_subdirectory -DWAY=add_subdirectory
 use fetch_content -DWAY=fetch_content
 
-install "$work/with-io" -DMOR_IO=ON
-install "$work/without-io" -DMOR_IO=OFF
+install "$work/with-io" -DMOR_IO=ON -DMOR_CUDA=OFF
+install "$work/without-io" -DMOR_IO=OFF -DMOR_CUDA=OFF
 # Without optimisation, as it is quicker.
-install "$work/with-instances" -DMOR_IO=OFF -DMOR_INSTANCES=ON -DCMAKE_BUILD_TYPE=Debug
-if [[ -e $work/without-io/include/mor/io ]]; then
-    echo "package: FAILED: an installation without component io has its headers" >&2
-    exit 1
-fi
+install "$work/with-instances" -DMOR_IO=OFF -DMOR_CUDA=OFF -DMOR_INSTANCES=ON \
+    -DCMAKE_BUILD_TYPE=Debug
+for headers in io backends/cuda; do
+    if [[ -e $work/without-io/include/mor/$headers ]]; then
+        echo "package: FAILED: an installation without a component has its headers: $headers" >&2
+        exit 1
+    fi
+done
 use find_package -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/with-io"
 use find_package_io -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/with-io" -DCOMPONENTS=io
 use find_package_without_io -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/without-io"
@@ -70,10 +73,24 @@ use find_package_instances -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/with-in
 
 refuse missing_instances "this mor was installed without component 'instances'" \
     -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/with-io" -DCOMPONENTS=instances
+
+if command -v nvcc /usr/local/cuda/bin/nvcc >/dev/null; then
+    install "$work/with-cuda" -DMOR_IO=OFF -DMOR_CUDA=ON
+    use find_package_cuda -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/with-cuda" \
+        -DCOMPONENTS=cuda
+    refuse missing_toolkit "needs the CUDA toolkit 12.4 with cuBLAS, which was not found" \
+        -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/with-cuda" -DCOMPONENTS=cuda \
+        -DCMAKE_DISABLE_FIND_PACKAGE_CUDAToolkit=ON
+else
+    echo "package: no nvcc: component cuda was not used"
+fi
+
 refuse missing_component "this mor was installed without component 'io'" \
     -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/without-io" -DCOMPONENTS=io
-refuse unknown_component "mor has no component 'cuda'" \
+refuse missing_cuda "this mor was installed without component 'cuda'" \
     -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/with-io" -DCOMPONENTS=cuda
+refuse unknown_component "mor has no component 'vulkan'" \
+    -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/with-io" -DCOMPONENTS=vulkan
 refuse missing_json "needs nlohmann_json 3.10, which was not found" \
     -DWAY=find_package "-DCMAKE_PREFIX_PATH=$work/with-io" -DCOMPONENTS=io \
     -DCMAKE_DISABLE_FIND_PACKAGE_nlohmann_json=ON

@@ -9,6 +9,7 @@
 #include "parity/case.hpp"
 #include "parity/comparison.hpp"
 #include "parity/runs.hpp"
+#include "runs_under_test.hpp"
 
 #include <algorithm>
 #include <cstdio>
@@ -79,10 +80,9 @@ void run_case(const std::filesystem::path& path, Fault fault, Counts& counts) {
         for (const Run& run : runs) {
             const Comparison comparison = compare(reference, run, run.tolerance, fault);
             passed = passed && comparison.problems().empty();
-            if (run.run == run_on_cpu_float && reference.name != too_close_to_round) {
-                passed = compare(reference, rounding_run, rounding_tolerance(comparison), fault)
-                             .problems()
-                             .empty() &&
+            if (run.rounding != nullptr && reference.name != too_close_to_round) {
+                const Tolerance tolerance = rounding_tolerance(comparison);
+                passed = compare(reference, *run.rounding, tolerance, fault).problems().empty() &&
                          passed;
             }
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The backends and precisions a case runs on; each is compiled on its own.
+// The backends and precisions a case runs on; each is compiled on its own. Which of them a program
+// runs says runs_under_test.hpp, and the include path which of several.
 #pragma once
 
 #include "parity/case.hpp"
@@ -15,21 +16,18 @@ void run_on_cpu_float(const Case& reference, Comparison& comparison);
 void run_on_cpu_bfloat16(const Case& reference, Comparison& comparison);
 void run_on_cpu_double(const Case& reference, Comparison& comparison);
 void run_on_reference_double(const Case& reference, Comparison& comparison);
+void run_on_cuda_host_float(const Case& reference, Comparison& comparison);
+void run_on_cuda_host_double(const Case& reference, Comparison& comparison);
 
 struct Run {
     const char* name;
     Tolerance tolerance;
     void (*run)(const Case&, Comparison&);
-};
-inline constexpr Run runs[] = {
-    {"cpu float", float_tolerance, run_on_cpu_float},
-    {"cpu double", double_tolerance, run_on_cpu_double},
-    {"reference double", double_tolerance, run_on_reference_double},
+    const Run* rounding = nullptr;  // the same with factors of products rounded to 8 bits
 };
 
 /// Factors of products rounded to 8 bits instead of 24: a case's own tolerance is what rounding to
 /// 24 bits does to it, times 2^16, with one more bit of room because errors do not add up alike.
-inline constexpr Run rounding_run{"cpu bfloat16", {}, run_on_cpu_bfloat16};
 [[nodiscard]] inline Tolerance rounding_tolerance(const Comparison& in_float) {
     constexpr double amplification = 0x1.0p17;
     const double values =

@@ -24,7 +24,7 @@ class PatternSharingCache {
     static constexpr std::string_view base = "pattern_sharing.";
 
 public:
-    static constexpr std::string_view name = Joined<base, Pattern::name>::text;
+    static constexpr std::string_view name = Joined<&base, &Pattern::name>::text;
     static constexpr bool shares_first_step = true;
     using Options = typename Pattern::Options;
 

@@ -9,13 +9,13 @@
 
 namespace mor {
 
-/// The texts one after another: Joined<base, suffix>::text.
-template <const std::string_view&... parts>
+/// The texts one after another: Joined<&base, &suffix>::text. (nvcc 13 loses references here.)
+template <const std::string_view*... parts>
 class Joined {
     static constexpr auto characters = [] {
-        std::array<char, (parts.size() + ...)> all{};
+        std::array<char, (parts->size() + ...)> all{};
         auto out = all.begin();
-        ((out = std::copy(parts.begin(), parts.end(), out)), ...);
+        ((out = std::copy(parts->begin(), parts->end(), out)), ...);
         return all;
     }();
 

@@ -21,11 +21,10 @@ public:
     constexpr View(T* data, const Extents& extents) : data_{data}, extents_{extents} {}
 
     /// A read-only view of the same memory.
-    constexpr operator View<const T, Rank, Space>() const  // NOLINT(google-explicit-constructor)
-        requires(!std::is_const_v<T>)
-    {
-        return {data_, extents_};
-    }
+    template <class U>
+        requires(!std::is_const_v<U> && std::same_as<const U, T>)
+    constexpr View(View<U, Rank, Space> view)  // NOLINT(google-explicit-constructor)
+        : View{view.data(), view.extents()} {}
 
     [[nodiscard]] constexpr T* data() const { return data_; }
     [[nodiscard]] constexpr const Extents& extents() const { return extents_; }

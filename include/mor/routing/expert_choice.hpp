@@ -43,7 +43,7 @@ class ExpertChoiceRouter {
 
 public:
     static constexpr std::string_view name =
-        Joined<base, Network::suffix, Causality::suffix, Candidates::suffix>::text;
+        Joined<&base, &Network::suffix, &Causality::suffix, &Candidates::suffix>::text;
     static constexpr bool reconsiders_every_token = Candidates::reconsiders_every_token;
     using Merge = GateEachStep;
 

@@ -86,7 +86,7 @@ class HaltingRouter {
     static constexpr std::string_view base = "halting";
 
 public:
-    static constexpr std::string_view name = Joined<base, Rule::suffix, Network::suffix>::text;
+    static constexpr std::string_view name = Joined<&base, &Rule::suffix, &Network::suffix>::text;
     static constexpr bool keeps_row_state = true;
     using Merge = WeightedMean;
 

@@ -28,7 +28,8 @@ class TokenChoiceRouter {
     static constexpr std::string_view base = "token_choice";
 
 public:
-    static constexpr std::string_view name = Joined<base, Network::suffix, Balancing::suffix>::text;
+    static constexpr std::string_view name =
+        Joined<&base, &Network::suffix, &Balancing::suffix>::text;
     static constexpr bool decides_in_first_step = true;
     using Merge = GateAtExit;
 

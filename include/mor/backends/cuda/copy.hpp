@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Copies of the Cuda backend.
+#pragma once
+
+#include <mor/backends/cuda/device.hpp>
+#include <mor/ops/copy.hpp>
+
+namespace mor {
+
+template <class T, class S>
+struct Kernel<op::Copy, Cuda<T, S>> {
+    using B = Cuda<T, S>;
+
+    static void run(Context<B>& context, ConstMatrixView<B> from, MatrixView<B> to) {
+        context.backend().system().for_each(from.size(), [=] MOR_HOST_DEVICE(Index i) {
+            cuda::in_kernel(to.flat())[i] = cuda::in_kernel(from.flat())[i];
+        });
+    }
+};
+
+}  // namespace mor

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Cuda<T, System>: the GPU backend.
+#pragma once
+
+#include <mor/backends/cuda/system.hpp>
+#include <mor/core/backend.hpp>
+
+#include <concepts>
+#include <string_view>
+#include <utility>
+
+namespace mor {
+
+/// Computes in T by kernels that `S` runs. `mor::Cuda<float>` needs nvcc and a GPU;
+/// `mor::Cuda<float, mor::cuda::HostSystem>` neither.
+template <std::floating_point T, cuda::System S>
+class Cuda {
+public:
+    using Element = T;
+    using System = S;
+    using Space = typename S::Space;
+    static constexpr std::string_view name = S::name;
+
+    Cuda() = default;
+    explicit Cuda(S system) : system_{std::move(system)} {}
+
+    [[nodiscard]] const S& system() const { return system_; }
+
+private:
+    S system_;
+};
+
+}  // namespace mor

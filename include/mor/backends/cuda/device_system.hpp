@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The kernels of the CUDA backend on the GPU. For nvcc; see docs/cuda.md.
+#pragma once
+
+#include <mor/backends/cuda/device_error.hpp>
+#include <mor/backends/cuda/device_product.hpp>
+#include <mor/backends/cuda/device_space.hpp>
+#include <mor/backends/cuda/device_team.hpp>
+#include <mor/backends/cuda/system.hpp>
+#include <mor/core/bfloat16.hpp>
+
+#include <thrust/system/cuda/execution_policy.h>
+
+#include <algorithm>
+#include <concepts>
+#include <cstddef>
+#include <cuda_runtime.h>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <source_location>
+#include <sstream>
+#include <string_view>
+
+namespace mor::cuda {
+
+namespace detail {
+
+/// Rows of floats, rounded, to rows that begin every `pitch` elements, with zeros between them.
+struct RoundRows {
+    const float* from;
+    BFloat16* to;
+    Index columns;
+    Index pitch;
+
+    MOR_HOST_DEVICE void operator()(Index i) const {
+        const Index column = i % pitch;
+        const bool is_between = column >= columns;
+        to[i] = is_between ? BFloat16{} : to_bfloat16(from[i / pitch * columns + column]);
+    }
+};
+
+}  // namespace detail
+
+/// Where kernels run: the device that is CUDA's current one when the first DeviceSystem of the
+/// process is made. Copies share what they keep. Several host threads may use one at once: the GPU
+/// does what they ask for one after another.
+class DeviceSystem {
+public:
+    using Space = DeviceSpace;
+    using Team = DeviceTeam;
+    static constexpr std::string_view name = "cuda";
+
+    struct Options {
+        /// So much memory is taken from the GPU at once, so that there is enough or an error.
+        Index memory_bytes = 0;
+        /// A row of a product does not depend, to the bit, on how many other rows there are. Off,
+        /// each number of rows has the algorithm that cuBLASLt deems the fastest for it.
+        bool batch_invariant = true;
+        /// Waits after each kernel, so that an error names it: to find mistakes.
+        bool waits = false;
+    };
+
+    DeviceSystem() : DeviceSystem{Options{}} {}
+
+    /// Throws DeviceError if there is no driver or one that is too old, no GPU, one for which this
+    /// program was not compiled, or too little memory; ConfigError if memory_bytes is negative.
+    explicit DeviceSystem(const Options& options) : waits_{options.waits} {
+        check<ConfigError>(options.memory_bytes >= 0, "mor::cuda::DeviceSystem: memory_bytes is ",
+                           options.memory_bytes, ", expected 0 or more");
+        expect_code_for(detail::Device::get());
+        if (options.memory_bytes > 0) {
+            // The pool keeps what it once took.
+            Space::deallocate(Space::allocate(static_cast<std::size_t>(options.memory_bytes)));
+            Space::wait();
+        }
+        state_ = std::make_shared<State>(options.batch_invariant);
+    }
+
+    /// Body: copyable as bytes, callable on the device as body(i).
+    template <class Body>
+    void for_each(Index n, const Body& body) const {
+        constexpr Index threads = Team::num_threads;
+        launch((n + threads - 1) / threads, 0, detail::run_each<Body>, n, body);
+    }
+
+    /// Body: copyable as bytes, callable on the device as body(team, i).
+    template <class Body>
+    void for_each_team(Index n, const Body& body) const {
+        for_each_team(n, 0, body);
+    }
+    /// The same with shared memory for each team. Throws DeviceError if it is more than a block of
+    /// this GPU can have.
+    template <class Body>
+    void for_each_team(Index n, std::size_t shared_bytes, const Body& body) const {
+        launch(n, shared_bytes, detail::run_teams<Body>, n, body);
+    }
+
+    /// Algorithms whose result is a number wait for it; the others do not.
+    template <class Allocator>
+    [[nodiscard]] auto policy(Allocator& allocator) const {
+        return thrust::cuda::par_nosync(allocator).on(detail::Device::get().stream());
+    }
+
+    /// See product.hpp.
+    template <std::floating_point T>
+    void product(const Factor<T, Space>& a, const Factor<T, Space>& b, View<T, 2, Space> c,
+                 Write write) const {
+        if (has_terms(a, c, write)) {
+            state_->products.run(operand(a), operand(b), c, write);
+            finish("cublasLtMatmul");
+        }
+    }
+
+    /// The same with both factors rounded to the nearest BFloat16. Sums are in float.
+    void product_of_rounded(const Factor<float, Space>& a, const Factor<float, Space>& b,
+                            View<float, 2, Space> c, Write write) const {
+        if (has_terms(a, c, write)) {
+            // The factors' memory is used again by the next product, which comes after this one.
+            const std::lock_guard lock{state_->rounding};
+            state_->products.run(rounded(a, state_->a), rounded(b, state_->b), c, write);
+            finish("cublasLtMatmul");
+        }
+    }
+
+    /// The device's name, as NVIDIA writes it.
+    [[nodiscard]] std::string_view device_name() const { return detail::Device::get().name(); }
+
+private:
+    /// Memory that grows until passes repeat.
+    struct Scratch {
+        Scratch() = default;
+        Scratch(const Scratch&) = delete;
+        Scratch& operator=(const Scratch&) = delete;
+        ~Scratch() {
+            if (data != nullptr) {
+                Space::deallocate(data);
+            }
+        }
+        void* at_least(std::size_t wanted) {
+            if (wanted > bytes) {
+                void* const larger = Space::allocate(wanted);
+                if (data != nullptr) {
+                    Space::deallocate(data);
+                }
+                data = larger;
+                bytes = wanted;
+            }
+            return data;
+        }
+        void* data = nullptr;
+        std::size_t bytes = 0;
+    };
+
+    struct State {
+        explicit State(bool batch_invariant) : products{batch_invariant} {}
+        DeviceProducts products;
+        std::mutex rounding;
+        Scratch a;
+        Scratch b;
+    };
+
+    template <class T>
+    [[nodiscard]] static ProductFactor operand(const Factor<T, Space>& factor) {
+        return {.data = factor.matrix.data(),
+                .type = data_type_of<T>,
+                .rows = factor.matrix.rows(),
+                .columns = factor.matrix.columns(),
+                .pitch = factor.matrix.columns(),
+                .reading = factor.reading};
+    }
+
+    [[nodiscard]] ProductFactor rounded(const Factor<float, Space>& factor, Scratch& memory) const {
+        // Rows begin where a thread can load as much at once as it likes, whatever their length.
+        constexpr Index row_grain = 8;
+        const View<const float, 2, Space> from = factor.matrix;
+        const Index pitch = (from.columns() + row_grain - 1) / row_grain * row_grain;
+        auto* const to = static_cast<BFloat16*>(
+            memory.at_least(static_cast<std::size_t>(from.rows() * pitch) * sizeof(BFloat16)));
+        for_each(from.rows() * pitch, detail::RoundRows{from.data(), to, from.columns(), pitch});
+        return {.data = to,
+                .type = CUDA_R_16BF,
+                .rows = from.rows(),
+                .columns = from.columns(),
+                .pitch = pitch,
+                .reading = factor.reading};
+    }
+
+    /// Whether there is something to multiply; else c is what an empty sum makes of it.
+    template <class T>
+    [[nodiscard]] static bool has_terms(const Factor<T, Space>& a, View<T, 2, Space> c,
+                                        Write write) {
+        if (c.empty()) {
+            return false;
+        }
+        if (a.columns() == 0 && write == Write::overwrite) {
+            Space::zero(c.data(), static_cast<std::size_t>(c.size()) * sizeof(T));
+        }
+        return a.columns() > 0;
+    }
+
+    static void expect_code_for(const detail::Device& device) {
+        static_cast<void>(device.stream());  // makes it the thread's current one
+        cudaFuncAttributes attributes{};
+        const cudaError_t status = cudaFuncGetAttributes(&attributes, detail::probe<void>);
+        if (status != cudaSuccess) {
+            int major_version = 0;
+            int minor_version = 0;
+            static_cast<void>(cudaDeviceGetAttribute(
+                &major_version, cudaDevAttrComputeCapabilityMajor, device.ordinal()));
+            static_cast<void>(cudaDeviceGetAttribute(
+                &minor_version, cudaDevAttrComputeCapabilityMinor, device.ordinal()));
+            std::ostringstream compiled_for;
+            for (const int architecture : {__CUDA_ARCH_LIST__}) {
+                compiled_for << " sm_" << architecture / 10;
+            }
+            expect_success(status, "cudaFuncGetAttributes", ": device ", device.ordinal(), " (",
+                           device.name(), ") is sm_", major_version, minor_version,
+                           ", this program was compiled for", compiled_for.str());
+        }
+    }
+
+    template <class Body>
+    void launch(Index blocks, std::size_t shared_bytes, void (*kernel)(Index, Body), Index n,
+                const Body& body) const {
+        if (n <= 0) {
+            return;
+        }
+        constexpr Index most_blocks = std::numeric_limits<int>::max();
+        constexpr std::size_t always_there = 48 * 1'024;
+        const cudaStream_t stream = detail::Device::get().stream();
+        const std::string_view what = name_of<Body>();
+        if (shared_bytes > always_there) {
+            expect_success(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                static_cast<int>(shared_bytes)),
+                           "cudaFuncSetAttribute", ": ", shared_bytes,
+                           " bytes of shared memory for ", what);
+        }
+        cudaLaunchConfig_t config{};
+        config.gridDim = dim3{static_cast<unsigned>(std::min(blocks, most_blocks))};
+        config.blockDim = dim3{Team::num_threads};
+        config.dynamicSmemBytes = shared_bytes;
+        config.stream = stream;
+        expect_success(cudaLaunchKernelEx(&config, kernel, n, body), "cudaLaunchKernelEx", ": ",
+                       what);
+        finish(what);
+    }
+
+    void finish(std::string_view what) const {
+        if (waits_) {
+            expect_success(cudaStreamSynchronize(detail::Device::get().stream()),
+                           "cudaStreamSynchronize", ": after ", what);
+        }
+    }
+
+    /// Has the name of the kernel that the body is from.
+    template <class Body>
+    [[nodiscard]] static std::string_view name_of() {
+        return std::source_location::current().function_name();
+    }
+
+    bool waits_;
+    std::shared_ptr<State> state_;
+};
+static_assert(System<DeviceSystem>);
+
+}  // namespace mor::cuda

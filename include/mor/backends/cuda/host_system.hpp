@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The kernels of the CUDA backend on the processor, one thread a team. Its memory is a space of its
+// own: code that would read a GPU's memory directly does not compile here either.
+#pragma once
+
+#include <mor/backends/cuda/system.hpp>
+
+#include <thrust/system/cpp/execution_policy.h>
+
+#include <cstddef>
+#include <vector>
+
+namespace mor::cuda {
+
+struct HostSystem {
+    struct Space : HostSpace {};
+    static constexpr std::string_view name = "cuda-host";
+
+    class Team {
+    public:
+        explicit Team(std::byte* shared) : shared_{shared} {}
+
+        [[nodiscard]] MOR_HOST_DEVICE Index rank() const { return 0; }
+        [[nodiscard]] MOR_HOST_DEVICE Index size() const { return 1; }
+        MOR_HOST_DEVICE void sync() const {}
+        template <class T>
+        [[nodiscard]] MOR_HOST_DEVICE T sum(T x) const {
+            return x;
+        }
+        template <class T>
+        [[nodiscard]] MOR_HOST_DEVICE T max(T x) const {
+            return x;
+        }
+        template <class T>
+        [[nodiscard]] MOR_HOST_DEVICE T* shared() const {
+            return static_cast<T*>(static_cast<void*>(shared_));
+        }
+
+    private:
+        std::byte* shared_;
+    };
+
+    template <class Body>
+    void for_each(Index n, const Body& body) const {
+        for (Index i = 0; i < n; ++i) {
+            body(i);
+        }
+    }
+
+    template <class Body>
+    void for_each_team(Index n, const Body& body) const {
+        for_each_team(n, 0, body);
+    }
+    template <class Body>
+    void for_each_team(Index n, std::size_t shared_bytes, const Body& body) const {
+        std::vector<std::byte> shared(shared_bytes);
+        Team team{shared.data()};
+        for (Index i = 0; i < n; ++i) {
+            body(team, i);
+        }
+    }
+
+    template <class Allocator>
+    [[nodiscard]] auto policy(Allocator& allocator) const {
+        return thrust::cpp::par(allocator);
+    }
+
+    /// See product.hpp. Sums in double.
+    template <class T>
+    void product(const Factor<T, Space>& a, const Factor<T, Space>& b, View<T, 2, Space> c,
+                 Write write) const {
+        const bool a_is_stored = a.reading == Reading::as_stored;
+        const bool b_is_stored = b.reading == Reading::as_stored;
+        const View<const T, 2> left = in_kernel(a.matrix);
+        const View<const T, 2> right = in_kernel(b.matrix);
+        const View<T, 2> out = in_kernel(c);
+        for (Index i = 0; i < c.rows(); ++i) {
+            for (Index j = 0; j < c.columns(); ++j) {
+                double sum = write == Write::accumulate ? double{out(i, j)} : 0.0;
+                for (Index k = 0; k < a.columns(); ++k) {
+                    sum += double{a_is_stored ? left(i, k) : left(k, i)} *
+                           double{b_is_stored ? right(k, j) : right(j, k)};
+                }
+                out(i, j) = static_cast<T>(sum);
+            }
+        }
+    }
+};
+static_assert(System<HostSystem>);
+
+}  // namespace mor::cuda

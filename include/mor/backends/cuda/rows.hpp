@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The ragged structure of packed rows, of the Cuda backend: a thread a row, which looks for its
+// sequence.
+#pragma once
+
+#include <mor/backends/cuda/arena_allocator.hpp>
+#include <mor/backends/cuda/compaction.hpp>
+#include <mor/backends/cuda/device.hpp>
+#include <mor/core/random.hpp>
+#include <mor/ops/rows.hpp>
+
+#include <thrust/functional.h>
+#include <thrust/inner_product.h>
+
+#include <cstdint>
+
+namespace mor {
+
+template <class T, class S>
+struct Kernel<op::SelectRows, Cuda<T, S>> {
+    using B = Cuda<T, S>;
+
+    static void run(Context<B>& context, const Rows<B>& rows, ConstIndexView<B> kept,
+                    IndexView<B> offsets, IndexView<B> positions) {
+        const auto& system = context.backend().system();
+        const ConstIndexView<B> old_positions = rows.positions;
+        const ConstIndexView<B> old_offsets = rows.offsets;
+        system.for_each(kept.size(), [=] MOR_HOST_DEVICE(Index i) {
+            cuda::in_kernel(positions)[i] =
+                cuda::in_kernel(old_positions)[cuda::in_kernel(kept)[i]];
+        });
+        system.for_each(offsets.size(), [=] MOR_HOST_DEVICE(Index s) {
+            cuda::in_kernel(offsets)[s] = cuda::detail::lower_bound(
+                cuda::in_kernel(kept), 0, kept.size(), cuda::in_kernel(old_offsets)[s]);
+        });
+    }
+};
+
+template <class T, class S>
+struct Kernel<op::VisibleKeys, Cuda<T, S>> {
+    using B = Cuda<T, S>;
+
+    /// Returns the number of visible pairs.
+    static Index run(Context<B>& context, const Rows<B>& queries, const Rows<B>& keys,
+                     IndexView<B> begin, IndexView<B> end) {
+        const auto& system = context.backend().system();
+        const Rows<B> query_rows = queries;
+        const Rows<B> key_rows = keys;
+        system.for_each(queries.size(), [=] MOR_HOST_DEVICE(Index i) {
+            const Index s = cuda::detail::sequence_of(cuda::in_kernel(query_rows.offsets), i);
+            const View<const Index, 1> offsets = cuda::in_kernel(key_rows.offsets);
+            cuda::in_kernel(begin)[i] = offsets[s];
+            cuda::in_kernel(end)[i] = cuda::detail::lower_bound(
+                cuda::in_kernel(key_rows.positions), offsets[s], offsets[s + 1],
+                cuda::in_kernel(query_rows.positions)[i] + 1);
+        });
+        cuda::ArenaAllocator allocator{context.arena()};
+        return thrust::inner_product(system.policy(allocator), end.data(), end.data() + end.size(),
+                                     begin.data(), Index{0}, thrust::plus<Index>{},
+                                     thrust::minus<Index>{});
+    }
+};
+
+template <class T, class S>
+struct Kernel<op::ComposeIndices, Cuda<T, S>> {
+    using B = Cuda<T, S>;
+
+    static void run(Context<B>& context, ConstIndexView<B> outer, ConstIndexView<B> inner,
+                    IndexView<B> out) {
+        context.backend().system().for_each(inner.size(), [=] MOR_HOST_DEVICE(Index i) {
+            cuda::in_kernel(out)[i] = cuda::in_kernel(outer)[cuda::in_kernel(inner)[i]];
+        });
+    }
+};
+
+template <class T, class S>
+struct Kernel<op::NumberRows, Cuda<T, S>> {
+    using B = Cuda<T, S>;
+
+    static void run(Context<B>& context, IndexView<B> out) {
+        context.backend().system().for_each(
+            out.size(), [=] MOR_HOST_DEVICE(Index i) { cuda::in_kernel(out)[i] = i; });
+    }
+};
+
+template <class T, class S>
+struct Kernel<op::FillIndices, Cuda<T, S>> {
+    using B = Cuda<T, S>;
+
+    static void run(Context<B>& context, Index value, IndexView<B> out) {
+        context.backend().system().for_each(
+            out.size(), [=] MOR_HOST_DEVICE(Index i) { cuda::in_kernel(out)[i] = value; });
+    }
+};
+
+template <class T, class S>
+struct Kernel<op::UniformByPosition, Cuda<T, S>> {
+    using B = Cuda<T, S>;
+
+    static void run(Context<B>& context, const Rows<B>& rows, Draw draw, std::uint64_t seed,
+                    std::uint64_t stream, VectorView<B> out) {
+        const std::uint64_t base = Random{seed, stream}.bits();
+        const bool by_position = draw == Draw::by_position;
+        const Rows<B> drawn = rows;
+        context.backend().system().for_each(rows.size(), [=] MOR_HOST_DEVICE(Index i) {
+            const Index s =
+                by_position ? 0 : cuda::detail::sequence_of(cuda::in_kernel(drawn.offsets), i);
+            Random random{base + static_cast<std::uint64_t>(s),
+                          static_cast<std::uint64_t>(cuda::in_kernel(drawn.positions)[i])};
+            cuda::in_kernel(out)[i] = static_cast<T>(random.uniform());
+        });
+    }
+};
+
+}  // namespace mor

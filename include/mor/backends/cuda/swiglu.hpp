@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// SwiGLU of the Cuda backend.
+#pragma once
+
+#include <mor/backends/cuda/device.hpp>
+#include <mor/ops/swiglu.hpp>
+
+#include <cmath>
+
+namespace mor {
+
+// y = gate * sigmoid(gate) * up
+template <class T, class S>
+struct Kernel<op::SwiGlu, Cuda<T, S>> {
+    using B = Cuda<T, S>;
+
+    static void run(Context<B>& context, ConstMatrixView<B> gate, ConstMatrixView<B> up,
+                    MatrixView<B> y) {
+        context.backend().system().for_each(gate.size(), [=] MOR_HOST_DEVICE(Index i) {
+            const T g = cuda::in_kernel(gate.flat())[i];
+            cuda::in_kernel(y.flat())[i] =
+                g / (T{1} + std::exp(-g)) * cuda::in_kernel(up.flat())[i];
+        });
+    }
+};
+
+// With s = sigmoid(gate): dup = dy * gate * s, dgate = dy * up * s * (1 + gate * (1 - s)).
+template <class T, class S>
+struct Kernel<op::SwiGluBackward, Cuda<T, S>> {
+    using B = Cuda<T, S>;
+
+    static void run(Context<B>& context, ConstMatrixView<B> gate, ConstMatrixView<B> up,
+                    ConstMatrixView<B> dy, MatrixView<B> dgate, MatrixView<B> dup) {
+        context.backend().system().for_each(gate.size(), [=] MOR_HOST_DEVICE(Index i) {
+            const T g = cuda::in_kernel(gate.flat())[i];
+            const T u = cuda::in_kernel(up.flat())[i];
+            const T d = cuda::in_kernel(dy.flat())[i];
+            const T s = T{1} / (T{1} + std::exp(-g));
+            cuda::in_kernel(dgate.flat())[i] = d * u * s * (T{1} + g * (T{1} - s));
+            cuda::in_kernel(dup.flat())[i] = d * g * s;
+        });
+    }
+};
+
+}  // namespace mor

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Whole models on the kernels of the CUDA backend, against the same models on Reference: losses,
+// gradients, tokens, served tokens. Which backends are tested says under_test.hpp, found by the
+// include path.
+#include "under_test.hpp"
+#include <mor/backends/reference/reference.hpp>
+#include <mor/generate/generate.hpp>
+#include <mor/serve/engine.hpp>
+#include <mor/testing/backend_conformance.hpp>
+#include <mor/testing/tolerance.hpp>
+
+#include <doctest/doctest.h>
+#include <unit/model/training_pass.hpp>
+
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace mor::test;
+using mor::Index;
+using Oracle = mor::Reference<double>;
+using Tested = std::tuple_element_t<1, backend_tests::BackendsUnderTest>;
+static_assert(std::is_same_v<Tested::Element, double>);
+
+constexpr double tolerance = 1e-9;
+
+/// The same model on two backends.
+template <class A>
+struct Models {
+    Tested backend;
+    Oracle oracle_backend;
+    mor::Model<A, Tested> tested;
+    mor::Model<A, Oracle> oracle;
+
+    Models()
+        : tested{backend, small_config<A>(), small_options<A>(), 3},
+          oracle{oracle_backend, small_config<A>(), small_options<A>(), 3} {
+        fill_zero_parameters(oracle);
+        std::vector<std::vector<double>> values;
+        std::as_const(oracle).visit_parameters([&](const mor::Parameter<Oracle>& parameter) {
+            values.push_back(to_host(parameter.value()));
+        });
+        std::size_t next = 0;
+        tested.visit_parameters([&](mor::Parameter<Tested>& parameter) {
+            from_host(parameter.value(), values.at(next++));
+        });
+    }
+};
+
+/// Every gradient of a model after one pass, by name.
+struct Pass {
+    double loss = 0;
+    std::vector<Index> depths;
+    std::vector<std::pair<std::string, std::vector<double>>> gradients;
+};
+template <class A, mor::Backend B>
+Pass run_pass(mor::Model<A, B>& model, const Sequences& sequences) {
+    mor::Context<B> context{model.backend()};
+    mor::Trace<A, B> trace;
+    model.zero_gradients();
+    Pass pass;
+    pass.loss = training_pass(model, context, trace, sequences,
+                              random_targets(sequences, model.config().vocab_size), 1,
+                              {.training_step = 1});
+    pass.depths = mor::token_depths(trace);
+    std::as_const(model).visit_parameters([&](const mor::Parameter<B>& parameter) {
+        pass.gradients.emplace_back(parameter.name(), to_host(parameter.gradient()));
+    });
+    return pass;
+}
+
+std::string mismatch(const std::vector<double>& actual, const std::vector<double>& expected) {
+    const mor::View<const double, 1> found{actual.data(), {std::ssize(actual)}};
+    const mor::View<const double, 1> right{expected.data(), {std::ssize(expected)}};
+    return mor::testing::mismatch(found, right, tolerance);
+}
+
+template <class A, mor::Backend B>
+std::vector<std::pair<mor::TokenId, Index>> continuation(const mor::Model<A, B>& model) {
+    const std::vector<mor::TokenId> prompt{3, 1, 4, 1, 5, 9, 2};
+    std::vector<std::pair<mor::TokenId, Index>> tokens;
+    const auto generated =
+        generate(model, prompt, {.max_new_tokens = 12, .sampling = {.temperature = 0}});
+    for (const mor::GeneratedToken& token : generated.tokens) {
+        tokens.emplace_back(token.token, token.depth);
+    }
+    return tokens;
+}
+
+/// The answers to requests of different lengths that are served together.
+template <class A, mor::Backend B>
+std::vector<std::pair<mor::TokenId, Index>> served(const mor::Model<A, B>& model) {
+    mor::Engine<A, B> engine{model, {.max_batch = 8, .cache_bytes = 1 << 20, .block_size = 4}};
+    std::vector<mor::RequestHandle> handles;
+    for (const Index length : {1, 12, 5, 23, 2}) {
+        const Sequences prompt = random_sequences({length}, model.config().vocab_size, 5);
+        handles.push_back(engine.submit(
+            prompt.tokens, {.max_new_tokens = 3 + length / 2, .sampling = {.temperature = 0}}));
+    }
+    engine.run();
+    std::vector<std::pair<mor::TokenId, Index>> tokens;
+    for (mor::RequestHandle& handle : handles) {
+        while (const auto token = handle.try_next()) {
+            tokens.emplace_back(token->token, token->depth);
+        }
+    }
+    return tokens;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE_DEFINE("a model computes the oracle's loss and gradients", A, same_gradients) {
+    Models<A> models;
+    // So many rows that attention works on tiles of them.
+    const Sequences sequences =
+        random_sequences({9, 1, 21, 40, 35, 28}, models.oracle.config().vocab_size);
+    const Pass actual = run_pass(models.tested, sequences);
+    const Pass expected = run_pass(models.oracle, sequences);
+    CHECK(mor::testing::mismatch(actual.loss, expected.loss, tolerance) == "");
+    CHECK(actual.depths == expected.depths);
+    REQUIRE(actual.gradients.size() == expected.gradients.size());
+    for (std::size_t i = 0; i < actual.gradients.size(); ++i) {
+        CAPTURE(actual.gradients[i].first);
+        CHECK(mismatch(actual.gradients[i].second, expected.gradients[i].second) == "");
+    }
+}
+TEST_CASE_TEMPLATE_INVOKE(same_gradients, MOR_ALL_ARCHITECTURES);
+TEST_CASE_TEMPLATE_INVOKE(same_gradients, MOR_ROUTER_ARCHITECTURES);
+TEST_CASE_TEMPLATE_INVOKE(same_gradients, MOR_HYBRID_ARCHITECTURES);
+TEST_CASE_TEMPLATE_INVOKE(same_gradients, MOR_SHARED_CACHE_ARCHITECTURES);
+TEST_CASE_TEMPLATE_INVOKE(same_gradients, MOR_PATTERN_CACHE_ARCHITECTURES);
+TEST_CASE_TEMPLATE_INVOKE(same_gradients, MOR_RELAXED_ARCHITECTURES);
+TEST_CASE_TEMPLATE_INVOKE(same_gradients, MOR_HALTING_ARCHITECTURES);
+
+TEST_CASE_TEMPLATE_DEFINE("a model continues a prompt as the oracle does", A, same_tokens) {
+    const Models<A> models;
+    CHECK(continuation(models.tested) == continuation(models.oracle));
+}
+TEST_CASE_TEMPLATE_INVOKE(same_tokens, mor::Vanilla, mor::MoRExpert<mor::MiddleCycle>,
+                          mor::MoRToken<mor::Cycle>, CyclePonder);
+TEST_CASE_TEMPLATE_INVOKE(same_tokens, MOR_HYBRID_ARCHITECTURES);
+
+TEST_CASE_TEMPLATE_DEFINE("an engine answers as the oracle's does", A, same_answers) {
+    const Models<A> models;
+    const auto expected = served(models.oracle);
+    CHECK(!expected.empty());
+    CHECK(served(models.tested) == expected);
+}
+TEST_CASE_TEMPLATE_INVOKE(same_answers, mor::Vanilla, mor::MoRExpert<mor::MiddleCycle>,
+                          mor::MoRToken<mor::Cycle>);
+TEST_CASE_TEMPLATE_INVOKE(same_answers, MOR_HYBRID_ARCHITECTURES);
+
+TEST_CASE_TEMPLATE_DEFINE("the backend is conforming", B, conforming) {
+    B backend;
+    Oracle oracle;
+    CHECK(mor::testing::check_backend(backend, oracle) == mor::testing::Violations{});
+}
+TEST_CASE_TEMPLATE_APPLY(conforming, backend_tests::BackendsUnderTest);

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// mor_parity on the GPU.
+#pragma once
+
+#include "parity/runs.hpp"
+
+namespace parity {
+
+void run_on_cuda_float(const Case& reference, Comparison& comparison);
+void run_on_cuda_bfloat16(const Case& reference, Comparison& comparison);
+void run_on_cuda_double(const Case& reference, Comparison& comparison);
+
+inline constexpr Run cuda_bfloat16{"cuda bfloat16", {}, run_on_cuda_bfloat16};
+inline constexpr Run runs[] = {
+    {"cuda float", float_tolerance, run_on_cuda_float, &cuda_bfloat16},
+    {"cuda double", double_tolerance, run_on_cuda_double},
+};
+
+}  // namespace parity
