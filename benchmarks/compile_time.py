@@ -59,6 +59,8 @@ def main():
         raise SystemExit(__doc__.splitlines()[-1])
     compiler = sys.argv[2] if len(sys.argv) == 3 else "g++"
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    commit = subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     results = {name: [] for name in PROGRAMS}
     with tempfile.TemporaryDirectory() as folder:
         source = pathlib.Path(folder, "program.cpp")
@@ -68,6 +70,7 @@ def main():
                 command = [compiler, "-std=c++20", level, "-march=native", *INCLUDES, "-c", str(source)]
                 results[name].append(compile_once(command + ["-o", str(pathlib.Path(folder, "program.o"))]))
     report = {
+        "commit": commit,
         "compiler": version,
         "repetitions": REPETITIONS,
         "programs": [

@@ -8,7 +8,7 @@ function(mor_add_header_tests target)
     foreach(header IN LISTS headers)
         # Third-party headers cannot stand the macros, so they come first where they are used.
         set(first "")
-        if(header MATCHES "^mor/(mor[.]hpp$|backends/cpu/)")
+        if(header MATCHES "^mor/((mor|instances)[.]hpp$|backends/cpu/)")
             string(APPEND first "#include <Eigen/Core>\n#include <unsupported/Eigen/CXX11/ThreadPool>\n")
         endif()
         if(header MATCHES "^mor/backends/cuda/")

@@ -18,8 +18,8 @@ REPORTS += ("routing", "selection", "train_step")
 
 PAGE = """# Performance on a CPU
 
-{machine}. Made by `scripts/run_benchmarks.sh` and `scripts/make_performance_page.py` from
-[these reports](../benchmarks/results); each holds its commit, compiler and flags. The machine is shared: read ratios,
+{machine}. Made by `scripts/make_performance_page.py` from
+[these reports](../benchmarks/results), which `scripts/run_benchmarks.sh` and the scripts named below write; each holds its commit. The machine is shared: read ratios,
 which are taken within one run. Serving has [a page of its own](results/serving.md).
 
 ## What the machine can do
@@ -97,7 +97,7 @@ one sequence is reading weights, keys and values once; "time / bytes" and "time 
 
 ## Prefill
 
-`prefill`: 512 tokens, logits of the last alone, {threads} threads; weights are packed in each pass.
+`prefill`: 512 tokens, logits of the last alone, {threads} threads; the weights were packed before, by a token decoded earlier.
 
 {prefill}
 
@@ -117,13 +117,14 @@ system ({allocations} allocations in the {runs} runs together).
 
 `benchmarks/peers/beside.py`: the dense model of 135M parameters, {peer_threads} threads, turn by turn in one run,
 medians of {turns} turns. {peer_versions}. Prefill is of 512 tokens, decoding follows 64, training is an update of 4 x 256 tokens
-with AdamW. PyTorch runs as it comes and compiled; the faster one counts.
+with AdamW. PyTorch runs as it comes and compiled; the faster one counts, and a mode that was slower by a tenth in both of the first two
+turns had no more.
 
 {peers}
 
 ## Where the time goes
 
-`scripts/profile.py` with perf, which stops the programs 499 times a second; a share of all threads' time, and of the
+`scripts/profile.py` with perf, which stops the programs 499 times a second; decoding with its prompt of 64 tokens. A share of all threads' time, and of the
 roofline: the time that its operations would take at the FMA peak, or its bytes at the bandwidth of memory (of a second-level
 cache, where they stay there), over the time that it took.
 

@@ -16,11 +16,12 @@ OPERATIONS = (
     ("the system", ("[k]",)),
     ("the probe of the machine's limits", ("measure_flops", "measure_bytes")),
     ("making the weights", ("fill_normal", "__cos", "__sin", "ieee754_log", "Random")),
+    ("waiting for the other thread", ("SharedLoop::finish", "ThreadPool", "EventCount", "sched_yield", "futex")),
+    ("attention", ("ttention", "DotProduct", "softmax", "QueryTile", "KeyHeadBackward")),
     ("cross-entropy", ("CrossEntropy", "cross_entropy")),
     ("optimiser", ("adamw", "AdamW", "SumOfSquares", "sum_of_squares")),
     ("packing factors of products", ("pack_", "transpose_square")),
     ("products", ("multiply", "linear", "Linear", "panel", "Panel", "gebp", "gemm", "product_tile")),
-    ("attention", ("ttention", "DotProduct", "softmax")),
     ("norms", ("rms_norm", "RmsNorm")),
     ("rope", ("rope", "Rope")),
     ("swiglu", ("swiglu", "Swiglu", "SwiGlu")),
@@ -29,7 +30,6 @@ OPERATIONS = (
     ("embedding", ("mbed",)),
     ("pages and decisions", ("PagedSource", "RowDecisions", "BlockTable", "PagedKeyValueCache", "Balanced")),
     ("engine", ("Engine", "Inbox", "Sequence")),
-    ("waiting for the other thread", ("ThreadPool", "EventCount", "parallel_for", "sched_yield", "futex")),
 )
 
 

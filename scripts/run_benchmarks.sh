@@ -3,18 +3,19 @@
 #
 # Builds benchmarks and runs them; their reports go to benchmarks/results/. Leave the machine alone
 # meanwhile. docs/performance.md is made of the reports by make_performance_page.py.
-# usage: run_benchmarks.sh [NAME]...   (default: block cache decode ops routing selection train_step)
+# usage: run_benchmarks.sh [NAME]...   (default: block cache decode ops prefill routing
+#        selection train_step)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/install_dependencies.sh build benchmark
 cmake --preset release -DMOR_BUILD_BENCHMARKS=ON
-names=("${@:-block cache decode ops routing selection train_step}")
+names=("${@:-block cache decode ops prefill routing selection train_step}")
 read -ra names <<<"${names[*]}"
 cmake --build --preset release --parallel "$(nproc)" --target "${names[@]/#/benchmark_}"
 for name in "${names[@]}"; do
     report="benchmarks/results/$name.json"
     "build/release/benchmarks/$name" --benchmark_enable_random_interleaving=true \
-        --benchmark_context=commit="$(git rev-parse --short HEAD)" \
+        --benchmark_context=commit="$(git describe --always --dirty)" \
         --benchmark_out="$report" --benchmark_out_format=json
     # Which host it was and where its files lay is nobody's business.
     python3 - "$report" <<'PYTHON'

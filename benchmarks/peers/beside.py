@@ -5,8 +5,10 @@ beside llama.cpp, prefill and training beside PyTorch, in float and bfloat16.
 
 Needs the benchmarks (scripts/run_benchmarks.sh builds them). The first run installs the newest peers
 into a scratch folder; see llama_cpp.py. In each turn every program runs once, one after another, so
-that a machine's slow minutes fall on all of them. Ratios are of the medians. Leave the machine alone.
-usage: beside.py OUTPUT.json [--turns 5] [--threads 2] [--scratch DIR]
+that a machine's slow minutes fall on all of them; who is first alternates. Ratios are of the medians. A mode
+of PyTorch that was the slower in both of the first two turns by a tenth has no more turns. All programs use
+as many threads as there are cores. Leave the machine alone.
+usage: beside.py OUTPUT.json [--turns 5] [--scratch DIR]
 """
 import argparse
 import json
@@ -24,11 +26,9 @@ DENSE = {"f32": "dense", "bf16": "dense_bfloat16"}
 MODES = ("eager", "compile")  # of PyTorch; the faster one counts
 
 
-def ours(program, name, threads):
+def ours(program, name):
     """Tokens a second of a benchmark, the median of its repetitions in one process."""
-    cores = ",".join(str(core) for core in sorted(os.sched_getaffinity(0))[:threads])
-    words = (PROGRAMS / program, f"--benchmark_filter=^{name}/", "--benchmark_format=json")
-    printed = peer.run("taskset", "-c", cores, *words)
+    printed = peer.run(PROGRAMS / program, f"--benchmark_filter=^{name}/", "--benchmark_format=json")
     runs = json.loads(printed[printed.index("{") :])["benchmarks"]
     rates = [run["tokens/s"] for run in runs if run["run_type"] == "iteration"]
     if not rates:
@@ -69,20 +69,29 @@ def cases(llama, torch, threads):
             for mode in MODES if of_torch else ():
                 theirs["PyTorch", mode] = lambda c=of_torch, d=dtype, m=mode: torch.measure(c, d, m, threads)
             about = {"case": case, "sequences": sequences, "dtype": dtype, "threads": threads}
-            yield about, lambda p=program, n=f"{name}/{ending}": ours(p, n, threads), theirs
+            yield about, lambda p=program, n=f"{name}/{ending}": ours(p, n), theirs
+
+
+def is_slower(rates, key):
+    """Whether another mode of the same peer was faster by a tenth in both of the first two turns."""
+    others = [of for other, of in rates.items() if other[0] == key[0] and other != key]
+    return any(all(0.9 * theirs > own for theirs, own in zip(of[:2], rates[key][:2])) for of in others)
 
 
 def take_turns(measured, turns):
-    """Tokens a second of every turn. A mode that was a tenth slower in the first has no second."""
+    """Tokens a second of every turn: ours for each case, and each peer's."""
     mine = [[] for _ in measured]
     others = [{key: [] for key in theirs} for *_, theirs in measured]
     for turn in range(turns):
         for i, (about, own, theirs) in enumerate(measured):
-            mine[i].append(own())
+            first = turn % 2 == 0
+            if first:
+                mine[i].append(own())
             for key, measure in theirs.items():
-                best = max((rates[0] for (name, _), rates in others[i].items() if name == key[0] and rates), default=0)
-                if turn == 0 or others[i][key][0] > 0.9 * best:
+                if turn < 2 or not is_slower(others[i], key):
                     others[i][key].append(statistics.median(measure()))
+            if not first:
+                mine[i].append(own())
             print(turn, about, mine[i][-1], {key: rates[-1] for key, rates in others[i].items()}, flush=True)
     return mine, others
 
@@ -91,12 +100,11 @@ def main():
     parser = argparse.ArgumentParser(usage=__doc__.split("usage: ")[1])
     parser.add_argument("output")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--scratch", type=pathlib.Path, default=peer.SCRATCH)
     arguments = parser.parse_args()
     llama = llama_cpp.Llama(arguments.scratch, os.cpu_count())
     torch = Torch(arguments.scratch)
-    measured = list(cases(llama, torch, arguments.threads))
+    measured = list(cases(llama, torch, os.cpu_count()))
     mine, others = take_turns(measured, arguments.turns)
     results = []
     for (about, *_), own, theirs in zip(measured, mine, others):
@@ -106,7 +114,7 @@ def main():
             ratio = round(statistics.median(own) / fastest, 3)
             results.append({**about, "peer": name, "ours": peer.rates(own), "theirs": modes, "ratio": ratio})
     report = {
-        "commit": peer.run("git", "-C", ROOT, "rev-parse", "--short", "HEAD").strip(),
+        "commit": peer.run("git", "-C", ROOT, "describe", "--always", "--dirty").strip(),
         **peer.machine(),
         "peers": {"llama.cpp": llama.describe(), "PyTorch": {"version": torch.version, "modes": MODES}},
         "turns": arguments.turns,

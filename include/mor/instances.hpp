@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The published architectures, compiled once: a program that includes this header and links
-// mor::instances compiles in a third of the time, as the compiler finds their passes, generation
-// and serving in the library. Anything else is compiled where it is used, as ever.
+// mor::instances compiles faster, as the compiler finds their passes, generation and serving in the
+// library. Anything else is compiled where it is used, as ever.
 #pragma once
 
 #include <mor/fwd.hpp>
@@ -17,13 +17,15 @@ using Float = Cpu<float>;
 using Rounding = Cpu<float, BFloat16>;
 
 /// What programs and the component must have been compiled alike for. `agrees` is defined in the
-/// component only: a program for other vector instructions does not link.
-template <Index float_packet, Index packets_in_panel, bool multiplies_bfloat16>
+/// component only: a program that differs in one of these does not link.
+template <Index float_packet, Index packets_in_panel, bool multiplies_bfloat16, bool fuses,
+          Index alignment>
 struct CompiledFor {
     static const bool agrees;
 };
 using CompiledForThis = CompiledFor<cpu::detail::packet_size<float>, cpu::detail::panel_packets,
-                                    cpu::detail::ProductFactors<float, BFloat16>::group == 2>;
+                                    cpu::detail::ProductFactors<float, BFloat16>::group == 2,
+                                    cpu::detail::fuses_multiply_add, EIGEN_MAX_ALIGN_BYTES>;
 inline const bool component_agrees = CompiledForThis::agrees;
 
 /// Models with names that mor/fwd.hpp can declare; they are models in every other respect.

@@ -7,9 +7,6 @@ HIDDEN, INTERMEDIATE, LAYERS, VOCABULARY, KEYS = 576, 1536, 30, 49152, 192
 LAYER = HIDDEN * (2 * HIDDEN + 2 * KEYS + 3 * INTERMEDIATE)  # weights
 FLOAT = 4  # bytes
 
-# (operation of scripts/profile.py, its words)
-LABELS = {"products": "products, with packing of their factors"}
-
 
 def forward(rows, pairs, head_rows):
     """Operations, bytes of memory and bytes of cache of a forward pass."""
@@ -66,7 +63,7 @@ def profile(profiled, report, prefix, work):
             flops, memory, cache = work[name]
             least = flops / limit("gflops") + memory / limit("memory_gbytes") + cache / limit("cache_gbytes")
             of_roofline = f"{100 * least / taken:.0f} %"
-        rows.append([LABELS.get(name, name), f"{100 * share / total:.1f} %", f"{1e3 * taken:.1f}", of_roofline])
+        rows.append([name, f"{100 * share / total:.1f} %", f"{1e3 * taken:.1f}", of_roofline])
     return table(["operation", "of the time", "milliseconds", "of its roofline"], rows)
 
 

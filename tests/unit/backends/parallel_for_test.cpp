@@ -3,8 +3,12 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cstddef>
+#include <memory>
 #include <stdexcept>
+#include <vector>
 
 TEST_CASE("a nested parallel loop covers its range and does not hang") {
     const mor::Cpu<float> cpu{{.threads = 2}};
@@ -33,4 +37,39 @@ TEST_CASE("an exception of any piece reaches the caller") {
 TEST_CASE("an absurd number of threads is refused") {
     CHECK_THROWS_AS((mor::Cpu<float>{{.threads = -1}}), mor::ConfigError);
     CHECK_THROWS_AS((mor::Cpu<float>{{.threads = mor::Index{1} << 32}}), mor::ConfigError);
+}
+
+TEST_CASE("every item is in one part, and parts are no smaller than the grain") {
+    for (const mor::Index threads : {1, 2, 3, 7}) {
+        const mor::Cpu<float> cpu{{.threads = threads}};
+        for (const mor::Index count : {0, 1, 5, 100, 1'000}) {
+            for (const mor::Index grain : {1, 30, 5'000}) {
+                std::vector<std::atomic<int>> seen(static_cast<std::size_t>(count));
+                std::atomic<mor::Index> smallest = count;
+                cpu.parallel_for(count, grain, [&](mor::Index first, mor::Index last) {
+                    for (mor::Index i = first; i < last; ++i) {
+                        ++seen[static_cast<std::size_t>(i)];
+                    }
+                    mor::Index before = smallest;
+                    while (last - first < before &&
+                           !smallest.compare_exchange_weak(before, last - first)) {
+                    }
+                });
+                CHECK(std::all_of(seen.begin(), seen.end(), [](int times) { return times == 1; }));
+                CHECK(smallest >= std::min(grain, count));
+            }
+        }
+    }
+}
+
+// Many short loops: a thread that was asleep finds loops that have ended, whose bodies are gone.
+TEST_CASE("loops end before the threads that come late") {
+    const mor::Cpu<float> cpu{{.threads = 4}};
+    for (int round = 0; round < 3'000; ++round) {
+        std::atomic<mor::Index> sum = 0;
+        const auto body = std::make_unique<mor::Index>(round);
+        cpu.parallel_for(4, 1,
+                         [&](mor::Index first, mor::Index last) { sum += (last - first) * *body; });
+        REQUIRE(sum == 4 * round);
+    }
 }

@@ -55,7 +55,3 @@ TEST_CASE("a model that a header only declares is a model") {
     const mor::instances::MoRExpertModel model{cpu, {.hidden_size = 16, .intermediate_size = 32}};
     CHECK(Chat{model}.answer_length(3) == 6);
 }
-
-TEST_CASE("the component is compiled for the same vector instructions") {
-    CHECK(mor::instances::component_agrees);
-}

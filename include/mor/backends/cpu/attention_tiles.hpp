@@ -17,7 +17,7 @@ inline constexpr Index attention_tile = 64;
 
 /// Panels that divide the usual widths of a head, 64 and 128, without a rest.
 template <class T>
-using AttentionFactors = ExactFactors<T, 2>;
+struct AttentionFactors : ExactFactors<T, 2> {};
 
 /// Query rows [first, last) that share the begin of their key range: one sequence, or part of it.
 struct QueryRun {

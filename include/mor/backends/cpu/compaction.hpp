@@ -5,6 +5,7 @@
 
 #include <mor/core/types.hpp>
 
+#include <bit>
 #include <cstdint>
 
 #if defined(__AVX512F__)
@@ -30,7 +31,8 @@ void keep_from(const Key* keys, Index /*n*/, Key bound, Index count, Index first
 }
 
 #if defined(__AVX512F__)
-/// Eight at a time: an instruction moves the indices that a mask picks to the front.
+/// Sixteen at a time: an instruction moves the indices that a mask picks, eight of them, to the
+/// front.
 inline void keep_from(const std::int32_t* keys, Index n, std::int32_t bound, Index count,
                       Index first, Index* kept) {
     constexpr Index lanes = 16;
@@ -50,11 +52,11 @@ inline void keep_from(const std::int32_t* keys, Index n, std::int32_t bound, Ind
         const unsigned high = mask >> half;
         _mm512_storeu_si512(kept + found,
                             _mm512_maskz_compress_epi64(static_cast<__mmask8>(low), indices));
-        found += __builtin_popcount(low);
+        found += std::popcount(low);
         indices = _mm512_add_epi64(indices, step);
         _mm512_storeu_si512(kept + found,
                             _mm512_maskz_compress_epi64(static_cast<__mmask8>(high), indices));
-        found += __builtin_popcount(high);
+        found += std::popcount(high);
         indices = _mm512_add_epi64(indices, step);
     }
     keep_one_by_one(keys, i, bound, count - found, first, kept + found);

@@ -13,7 +13,6 @@
 #include <algorithm>
 #include <concepts>
 #include <memory>
-#include <new>
 #include <string_view>
 #include <type_traits>
 
@@ -68,13 +67,13 @@ public:
     [[nodiscard]] Index threads() const { return threads_; }
 
     /// Calls body(first, last) for consecutive parts of [0, count), which hold `grain` items or
-    /// more, on all threads at once. The parts depend only on these numbers and the number of
-    /// threads, so results that depend on them repeat from run to run. An exception of a part is
-    /// rethrown here. Inside a part that another thread runs, a nested call runs serially.
+    /// more if there are so many, on all threads at once. The parts depend only on these numbers
+    /// and the number of threads, so results that depend on them repeat from run to run. An
+    /// exception of a part is rethrown here. A nested call has one part.
     template <class Body>
     void parallel_for(Index count, Index grain, Body&& body) const {
         const Index pieces = std::clamp<Index>(count / std::max<Index>(1, grain), 1, threads_);
-        if (pieces == 1 || pool_->CurrentThreadId() >= 0) {
+        if (pieces == 1 || cpu::detail::SharedLoop::is_inside()) {
             if (count > 0) {
                 body(Index{0}, count);
             }
@@ -87,8 +86,8 @@ public:
             for (Index piece = 1; piece < pieces; ++piece) {
                 pool_->Schedule([loop, piece, &body] { loop->work(piece, body); });
             }
-        } catch (const std::bad_alloc&) {
-            // No memory for another task: those that there are take its piece, too.
+        } catch (...) {
+            // No memory for another task: who is at work takes its piece, too.
         }
         loop->work(0, body);
         loop->finish();

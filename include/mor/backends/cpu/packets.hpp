@@ -36,5 +36,10 @@ struct PacketSquare {
 #endif
 
 inline constexpr Index num_registers = EIGEN_ARCH_DEFAULT_NUMBER_OF_REGISTERS;
+#ifdef EIGEN_VECTORIZE_FMA
+inline constexpr bool fuses_multiply_add = true;
+#else
+inline constexpr bool fuses_multiply_add = false;
+#endif
 
 }  // namespace mor::cpu::detail

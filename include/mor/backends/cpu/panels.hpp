@@ -105,10 +105,13 @@ void multiply_panels(const B& cpu, LeftFactor<const typename F::Stored> left, In
                      View<T, 2> y, Write write, PanelOrder order, PanelOf&& panel_of) {
     using Stored = typename F::Stored;
     constexpr Index width = panel_width<F>;
-    constexpr Index block_rows = 8 * tile_rows;
+    const Index panels = num_panels<F>(y.columns());
+    // A panel that is made is made for all rows at once, if there are panels enough for all.
+    const bool is_whole = order == PanelOrder::made && panels >= cpu.threads();
+    const Index block_rows = is_whole ? std::max<Index>(1, y.rows()) : 8 * tile_rows;
     constexpr Index multiplications_per_piece = 65'536;
     const Index row_blocks = (y.rows() + block_rows - 1) / block_rows;
-    const Index items = num_panels<F>(y.columns()) * row_blocks;
+    const Index items = panels * row_blocks;
     const Index item_work = std::max<Index>(1, std::min(block_rows, y.rows()) * width * depth);
     const Index grain = std::max<Index>(1, multiplications_per_piece / item_work);
     cpu.parallel_for(items, grain, [&](Index item, Index last) {

@@ -61,8 +61,8 @@ public:
 
 // A bound that exactly k keys reach is found in a few passes, each of which counts a packet at a
 // time; a partition would move keys one by one. A straight line between two counts guesses the
-// bound well where scores are spread like most; every third guess halves the range, so that no
-// scores take many. If k falls among equal keys, the search goes on until the bound is theirs.
+// bound well where scores are spread like most; every third guess, and all after a few, halve the
+// range. If k falls among equal keys, the search goes on until the bound is theirs.
 template <class T, class Factor>
 struct Kernel<op::TopK, Cpu<T, Factor>> {
     static Index run(Context<Cpu<T, Factor>>& context, View<const T, 1> scores,
@@ -108,8 +108,9 @@ private:
         Index num_low = n;
         Index num_high = 0;
         for (int pass = 0; high - 1 > low && num_high < k; ++pass) {
+            constexpr int most_guesses = 8;
             const Key bound =
-                pass % 3 == 2
+                pass % 3 == 2 || pass >= most_guesses
                     ? std::midpoint(low, high)
                     : guess(low, high,
                             static_cast<T>(num_low - k) / static_cast<T>(num_low - num_high));

@@ -13,38 +13,39 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 namespace mor::cpu::detail {
 
 class SharedLoop {
 public:
-    /// `pieces` pieces of [0, count), each in up to a few chunks of at least `grain` items.
+    /// `pieces` pieces of [0, count), each in one to six chunks of at least `grain` items if there
+    /// are so many.
     SharedLoop(Index count, Index grain, Index pieces)
         : count_{count},
+          grain_{std::max<Index>(1, grain)},
           num_pieces_{pieces},
-          pieces_{std::make_unique<Piece[]>(static_cast<std::size_t>(pieces))} {
-        constexpr Index most_chunks = 6;
-        const Index longest = (count + pieces - 1) / pieces;
-        const Index shortest = std::max<Index>(1, grain);
-        const Index wanted = (longest + most_chunks - 1) / most_chunks;
-        chunk_ = (wanted + shortest - 1) / shortest * shortest;
-        unfinished_ = count;
-    }
+          pieces_{std::make_unique<Piece[]>(static_cast<std::size_t>(pieces))},
+          unfinished_{count} {}
 
-    /// Takes chunks, the first of piece number `own`, until none is left.
+    /// Takes chunks, first of piece number `own`, until none is left. An exception of a chunk is
+    /// kept for finish().
     template <class Body>
     void work(Index own, Body& body) noexcept {
+        const Inside inside;
         for (Index i = 0; i < num_pieces_; ++i) {
             const Index piece = (own + i) % num_pieces_;
             const Index begin = count_ * piece / num_pieces_;
-            const Index end = count_ * (piece + 1) / num_pieces_;
+            const Index size = count_ * (piece + 1) / num_pieces_ - begin;
+            const Index chunks = std::clamp<Index>(size / grain_, 1, most_chunks);
             auto& next = pieces_[static_cast<std::size_t>(piece)].next;
-            while (begin + next.load(std::memory_order_relaxed) < end) {
-                const Index first = begin + next.fetch_add(chunk_, std::memory_order_relaxed);
-                if (first >= end) {
+            while (next.load(std::memory_order_relaxed) < chunks) {
+                const Index chunk = next.fetch_add(1, std::memory_order_relaxed);
+                if (chunk >= chunks) {
                     break;
                 }
-                const Index last = std::min(end, first + chunk_);
+                const Index first = begin + size * chunk / chunks;
+                const Index last = begin + size * (chunk + 1) / chunks;
                 try {
                     body(first, last);
                 } catch (...) {
@@ -56,12 +57,16 @@ public:
         }
     }
 
-    /// Waits for what others have taken. An exception of a chunk is rethrown.
+    /// Waits for the chunks that others are at. Rethrows an exception of a chunk.
     void finish() {
-        // Chunks are short, so what is left to wait is shorter than falling asleep and waking up.
+        // The last chunks end at about the same time, mostly before a thread could fall asleep and
+        // wake up.
         constexpr int patience = 2'000;
-        for (int i = 0; unfinished_.load(std::memory_order_acquire) > 0; i += i < patience) {
-            if (i == patience) {
+        int waited = 0;
+        while (unfinished_.load(std::memory_order_acquire) > 0) {
+            if (waited < patience) {
+                ++waited;
+            } else {
                 std::this_thread::yield();
             }
         }
@@ -70,16 +75,33 @@ public:
         }
     }
 
+    /// Whether this thread is at work in a loop.
+    [[nodiscard]] static bool is_inside() { return Inside::of_this_thread(); }
+
 private:
+    static constexpr Index most_chunks = 6;
+
+    struct Inside {
+        Inside() = default;
+        Inside(const Inside&) = delete;
+        Inside& operator=(const Inside&) = delete;
+        ~Inside() { of_this_thread() = before; }
+        static bool& of_this_thread() {
+            thread_local bool inside = false;
+            return inside;
+        }
+        bool before = std::exchange(of_this_thread(), true);
+    };
+
     struct alignas(64) Piece {
-        std::atomic<Index> next = 0;  // items taken
+        std::atomic<Index> next = 0;  // chunk
     };
 
     Index count_;
+    Index grain_;
     Index num_pieces_;
-    Index chunk_ = 1;
     std::unique_ptr<Piece[]> pieces_;
-    std::atomic<Index> unfinished_ = 0;  // items
+    alignas(64) std::atomic<Index> unfinished_;  // items; written by all, as nothing before it is
     std::mutex failure_mutex_;
     std::exception_ptr failure_;
 };
