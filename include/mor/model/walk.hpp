@@ -164,7 +164,7 @@ private:
         StepView<B> next{.rows = trace_.rows, .source = trace_.merge.all};
         for (Index step = 0; step < layout.num_steps; ++step) {
             if constexpr (reconsiders_every_token<Router>) {
-                next = {.rows = trace_.rows, .source = trace_.merge.all};
+                next = StepView<B>{.rows = trace_.rows, .source = trace_.merge.all};
             }
             next = run_step(step, h, next);
             if (step + 1 < layout.num_steps) {
