@@ -14,6 +14,8 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "benchmarks/peers"))
+import peer
 INCLUDES = [f"-I{ROOT}/include", "-isystem", "/usr/include/eigen3"]
 REPETITIONS = 3
 
@@ -59,8 +61,7 @@ def main():
         raise SystemExit(__doc__.splitlines()[-1])
     compiler = sys.argv[2] if len(sys.argv) == 3 else "g++"
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
-    describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    commit = subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    commit = peer.commit(ROOT)
     results = {name: [] for name in PROGRAMS}
     with tempfile.TemporaryDirectory() as folder:
         source = pathlib.Path(folder, "program.cpp")

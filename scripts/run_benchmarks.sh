@@ -12,10 +12,12 @@ cmake --preset release -DMOR_BUILD_BENCHMARKS=ON
 names=("${@:-block cache decode ops prefill routing selection train_step}")
 read -ra names <<<"${names[*]}"
 cmake --build --preset release --parallel "$(nproc)" --target "${names[@]/#/benchmark_}"
+commit=$(git rev-parse --short HEAD)
+[[ -z $(git status --porcelain -- include 'benchmarks/*.[ch]pp') ]] || commit+=-dirty
 for name in "${names[@]}"; do
     report="benchmarks/results/$name.json"
     "build/release/benchmarks/$name" --benchmark_enable_random_interleaving=true \
-        --benchmark_context=commit="$(git describe --always --dirty)" \
+        --benchmark_context=commit="$commit" \
         --benchmark_out="$report" --benchmark_out_format=json
     # Which host it was and where its files lay is nobody's business.
     python3 - "$report" <<'PYTHON'

@@ -114,7 +114,7 @@ def main():
             ratio = round(statistics.median(own) / fastest, 3)
             results.append({**about, "peer": name, "ours": peer.rates(own), "theirs": modes, "ratio": ratio})
     report = {
-        "commit": peer.run("git", "-C", ROOT, "describe", "--always", "--dirty").strip(),
+        "commit": peer.commit(ROOT),
         **peer.machine(),
         "peers": {"llama.cpp": llama.describe(), "PyTorch": {"version": torch.version, "modes": MODES}},
         "turns": arguments.turns,

@@ -61,6 +61,13 @@ def machine():
     }
 
 
+def commit(root):
+    """Of the library, with a mark if its sources differ from it."""
+    name = run("git", "-C", root, "rev-parse", "--short", "HEAD").strip()
+    sources = ("include", "benchmarks/*.[ch]pp")
+    return name + ("-dirty" if run("git", "-C", root, "status", "--porcelain", "--", *sources) else "")
+
+
 def rates(values):
     """Tokens a second: the median, and each measurement."""
     return {"median": round(statistics.median(values), 2), "all": [round(value, 2) for value in values]}
