@@ -15,7 +15,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "benchmarks/peers"))
-import peer
+import peer  # which lies there
+
 INCLUDES = [f"-I{ROOT}/include", "-isystem", "/usr/include/eigen3"]
 REPETITIONS = 3
 
