@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times the authors' way to choose rows, torch.topk and sort, at the sizes of benchmark `selection`.
 
-Needs PyTorch (Debian: python3-torch). Writes JSON to the file named, or prints it.
+Needs PyTorch. Writes JSON to the file named, or prints it.
 usage: torch_selection.py [OUTPUT.json]
 """
 import statistics
