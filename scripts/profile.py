@@ -33,8 +33,9 @@ OPERATIONS = (
 )
 
 
-# What a benchmark does before and beside the passes that it measures.
-NOT_OF_THE_PASS = ("the probe of the machine's limits", "making the weights")
+# What a benchmark does before and beside the passes that it measures; the system gives it new memory, mostly
+# before the first pass.
+NOT_OF_THE_PASS = ("the probe of the machine's limits", "making the weights", "the system")
 
 
 def operation_of(symbol):
