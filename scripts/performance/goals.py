@@ -87,6 +87,23 @@ def of_compiling(report):
     yield ["compiling the README's program at -O3, seconds", "25", f"{seconds['examples/hello.cpp']:.0f}"]
 
 
+# What limits a goal that may fall short, by the beginning of its name.
+LIMITS = {
+    "time saved over": "noise, where few operations are saved",
+    "dense 135M, decode of 1, f32": "both read the weights about as fast as memory gives them",
+    "dense 135M, decode of 1, bf16": "the same",
+    "dense 135M, decode of 32, bf16": "attention to float keys, and weights that memory gives no faster",
+    "dense 135M, prefill, f32": "products, at nine tenths of the peak",
+    "dense 135M, prefill, bf16": "products at four fifths of the peak; attention is in float",
+    "dense 135M, train, f32": "PyTorch is at more than half of the peak: 1.6 would be all of it",
+    "dense 135M, train, bf16": "the optimiser, attention and the loss are in float, and rounding factors takes time",
+}
+
+
+def limit_of(name):
+    return next((limit for start, limit in LIMITS.items() if name.startswith(start)), "")
+
+
 def goals(reports, found, torch):
     read = {name: entries(reports[name]) for name in ("ops", "decode", "train_step", "prefill")}
     rows = [
@@ -97,4 +114,4 @@ def goals(reports, found, torch):
         *of_scaling(reports["block"]),
         *of_compiling(reports["compile_time"]),
     ]
-    return table(["", "aim", "measured"], rows)
+    return table(["", "aim", "measured", "what limits it"], [[*row, limit_of(row[0])] for row in rows])
