@@ -65,7 +65,7 @@ row, and at once, which writes past the caches where they are too small, so that
 
 ## Routing strategies
 
-`routing`: a forward pass of Middle-Cycle models with random weights and two layers a step, so that all but the block
+`routing`, measured at commit {routing_commit}, before attention and selection had their present kernels: a forward pass of Middle-Cycle models with random weights and two layers a step, so that all but the block
 weighs more than in deeper ones. At the base setting (width 576, 4 sequences of 512 tokens, 3 recursions) microseconds of all steps
 together; "losses" is the router's backward pass, which inference does not have.
 
@@ -130,6 +130,10 @@ cache, where they stay there), over the time that it took.
 
 {profiles}
 
+The furthest from their rooflines among what takes a hundredth of the time or more: SwiGLU, whose exponential takes longer than its
+bytes come out of the cache, and the optimiser, which writes three streams for the four that it reads, while the roofline is of reading
+alone. Attention of a single row is a few microseconds a layer, about what it takes to share it among threads.
+
 ## Compiling
 
 `benchmarks/compile_time.py`, {compiler}, medians of {compile_repetitions}, one translation unit on one core:
@@ -168,6 +172,7 @@ def main():
         selection=tables.selection(reports["selection"], reports["peer_torch_selection"]),
         movement=tables.movement(reports["selection"]),
         strategies=tables.strategies(found),
+        routing_commit=reports["routing"]["context"]["commit"],
         axes=tables.axes(found),
         decode=tables.decode(entries(reports["decode"])),
         prefill=tables.prefill(entries(reports["prefill"])),
