@@ -94,8 +94,8 @@ LIMITS = {
     "dense 135M, decode of 32": "attention, and the rest that is done row by row: a quarter of the time",
     "MoR decoding of 32": "what is done row by row gains less from routing than products do",
     "dense 135M, prefill, f32": "products, at nine tenths of the peak",
-    "dense 135M, train, f32": "PyTorch is at more than half of the peak: 1.6 would be all of it",
-    "dense 135M, train, bf16": "the optimiser, attention and the loss are in float, and rounding factors takes time",
+    "dense 135M, train, f32": "PyTorch reaches two thirds of the FMA peak: 1.6 would be more than the peak",
+    "dense 135M, train, bf16": "PyTorch reaches half of the bfloat16 peak: 2.5 would be more than the peak; ours rounds factors anew in each product",
 }
 
 
