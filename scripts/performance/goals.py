@@ -90,6 +90,7 @@ def of_compiling(report):
 # What limits a goal that may fall short, by the beginning of its name.
 LIMITS = {
     "time saved over": "noise, where few operations are saved",
+    "dense decoding of one": "memory has two speeds here, minutes at a time; the probe of this run met the slower one",
     "dense 135M, decode of 1, f32": "both read the weights about as fast as memory gives them",
     "dense 135M, decode of 32": "attention, and the rest that is done row by row: a quarter of the time",
     "MoR decoding of 32": "what is done row by row gains less from routing than products do",

@@ -253,7 +253,7 @@ def train(runs):
 def peers(report):
     rows = []
     for r in report["results"]:
-        many = f"{r['case']}, {r['sequences']} sequences" if r["case"] == "decode" else r["case"]
+        many = f"{r['case']}, sequences: {r['sequences']}" if r["case"] == "decode" else r["case"]
         theirs = ", ".join(f"{mode + ' ' if mode else ''}{v['median']:.0f}" for mode, v in r["theirs"].items())
         rows.append([many, r["dtype"], r["peer"], f"{r['ours']['median']:.0f}", theirs, f"{r['ratio']:.2f}"])
     return table(["case", "products in", "peer", "mor, tokens/s", "peer, tokens/s", "times as fast"], rows, 3)

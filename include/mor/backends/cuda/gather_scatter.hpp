@@ -8,6 +8,23 @@
 
 namespace mor {
 
+namespace cuda::detail {
+
+/// body(i, rows[i], j) for each i and each j in [0, columns): neighbouring threads have
+/// neighbouring columns. `body` is called by kernels.
+template <class B, class Body>
+void for_each_moved(Context<B>& context, ConstIndexView<B> rows, Index columns, const Body& body) {
+    context.backend().system().for_each_team(
+        rows.size(), [=] MOR_HOST_DEVICE(typename B::System::Team & team, Index i) {
+            const Index row = in_kernel(rows)[i];
+            for (Index j = team.rank(); j < columns; j += team.size()) {
+                body(i, row, j);
+            }
+        });
+}
+
+}  // namespace cuda::detail
+
 // out[i] = x[rows[i]]
 template <class T, class S>
 struct Kernel<op::GatherRows, Cuda<T, S>> {
@@ -15,13 +32,10 @@ struct Kernel<op::GatherRows, Cuda<T, S>> {
 
     static void run(Context<B>& context, ConstMatrixView<B> x, ConstIndexView<B> rows,
                     MatrixView<B> out) {
-        context.backend().system().for_each_team(
-            rows.size(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
-                const Index row = cuda::in_kernel(rows)[i];
-                for (Index j = team.rank(); j < x.columns(); j += team.size()) {
-                    cuda::in_kernel(out)(i, j) = cuda::in_kernel(x)(row, j);
-                }
-            });
+        cuda::detail::for_each_moved(context, rows, x.columns(),
+                                     [=] MOR_HOST_DEVICE(Index i, Index row, Index j) {
+                                         cuda::in_kernel(out)(i, j) = cuda::in_kernel(x)(row, j);
+                                     });
     }
 };
 
@@ -32,13 +46,10 @@ struct Kernel<op::GatherRowsWeighted, Cuda<T, S>> {
 
     static void run(Context<B>& context, ConstMatrixView<B> x, ConstIndexView<B> rows,
                     ConstVectorView<B> weight, MatrixView<B> out) {
-        context.backend().system().for_each_team(
-            rows.size(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
-                const Index row = cuda::in_kernel(rows)[i];
-                const T factor = cuda::in_kernel(weight)[i];
-                for (Index j = team.rank(); j < x.columns(); j += team.size()) {
-                    cuda::in_kernel(out)(i, j) = factor * cuda::in_kernel(x)(row, j);
-                }
+        cuda::detail::for_each_moved(
+            context, rows, x.columns(), [=] MOR_HOST_DEVICE(Index i, Index row, Index j) {
+                cuda::in_kernel(out)(i, j) =
+                    cuda::in_kernel(weight)[i] * cuda::in_kernel(x)(row, j);
             });
     }
 };
@@ -50,13 +61,10 @@ struct Kernel<op::ScatterRows, Cuda<T, S>> {
 
     static void run(Context<B>& context, ConstMatrixView<B> x, ConstIndexView<B> rows,
                     MatrixView<B> out) {
-        context.backend().system().for_each_team(
-            rows.size(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
-                const Index row = cuda::in_kernel(rows)[i];
-                for (Index j = team.rank(); j < x.columns(); j += team.size()) {
-                    cuda::in_kernel(out)(row, j) = cuda::in_kernel(x)(i, j);
-                }
-            });
+        cuda::detail::for_each_moved(context, rows, x.columns(),
+                                     [=] MOR_HOST_DEVICE(Index i, Index row, Index j) {
+                                         cuda::in_kernel(out)(row, j) = cuda::in_kernel(x)(i, j);
+                                     });
     }
 };
 
@@ -67,13 +75,10 @@ struct Kernel<op::ScatterAddRows, Cuda<T, S>> {
 
     static void run(Context<B>& context, ConstMatrixView<B> x, ConstIndexView<B> rows,
                     MatrixView<B> out) {
-        context.backend().system().for_each_team(
-            rows.size(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
-                const Index row = cuda::in_kernel(rows)[i];
-                for (Index j = team.rank(); j < x.columns(); j += team.size()) {
-                    cuda::in_kernel(out)(row, j) += cuda::in_kernel(x)(i, j);
-                }
-            });
+        cuda::detail::for_each_moved(context, rows, x.columns(),
+                                     [=] MOR_HOST_DEVICE(Index i, Index row, Index j) {
+                                         cuda::in_kernel(out)(row, j) += cuda::in_kernel(x)(i, j);
+                                     });
     }
 };
 
@@ -84,14 +89,11 @@ struct Kernel<op::ScatterAddRowsWeighted, Cuda<T, S>> {
 
     static void run(Context<B>& context, ConstMatrixView<B> x, ConstIndexView<B> rows,
                     ConstVectorView<B> weight, MatrixView<B> out) {
-        context.backend().system().for_each_team(
-            rows.size(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
-                const Index row = cuda::in_kernel(rows)[i];
-                const T factor = cuda::in_kernel(weight)[i];
-                for (Index j = team.rank(); j < x.columns(); j += team.size()) {
-                    cuda::in_kernel(out)(row, j) += factor * cuda::in_kernel(x)(i, j);
-                }
-            });
+        cuda::detail::for_each_moved(context, rows, x.columns(),
+                                     [=] MOR_HOST_DEVICE(Index i, Index row, Index j) {
+                                         cuda::in_kernel(out)(row, j) +=
+                                             cuda::in_kernel(weight)[i] * cuda::in_kernel(x)(i, j);
+                                     });
     }
 };
 
