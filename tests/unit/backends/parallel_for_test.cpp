@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <memory>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 TEST_CASE("a nested parallel loop covers its range and does not hang") {
@@ -31,6 +32,22 @@ TEST_CASE("an exception of any piece reaches the caller") {
                                              }
                                          }),
                         std::runtime_error);
+    }
+}
+
+// Many times, for the thread sanitizer: a thread that comes late must not destroy the exception.
+TEST_CASE("an exception outlives its loop") {
+    const mor::Cpu<float> cpu{{.threads = 4}};
+    for (int round = 0; round < 1'000; ++round) {
+        std::string message;
+        try {
+            cpu.parallel_for(16, 1, [](mor::Index first, mor::Index) {
+                throw std::runtime_error{"the part that begins at " + std::to_string(first)};
+            });
+        } catch (const std::runtime_error& error) {
+            message = error.what();
+        }
+        REQUIRE(message.starts_with("the part that begins at "));
     }
 }
 

@@ -28,8 +28,8 @@ public:
           pieces_{std::make_unique<Piece[]>(static_cast<std::size_t>(pieces))},
           unfinished_{count} {}
 
-    /// Takes chunks, first of piece number `own`, until none is left. An exception of a chunk is
-    /// kept for finish().
+    /// Takes chunks, first of piece number `own`, until none is left. The first exception of a
+    /// chunk is kept for finish().
     template <class Body>
     void work(Index own, Body& body) noexcept {
         const Inside inside;
@@ -50,7 +50,9 @@ public:
                     body(first, last);
                 } catch (...) {
                     const std::lock_guard lock{failure_mutex_};
-                    failure_ = std::current_exception();
+                    if (!failure_) {
+                        failure_ = std::current_exception();
+                    }
                 }
                 unfinished_.fetch_sub(last - first, std::memory_order_acq_rel);
             }
@@ -70,8 +72,10 @@ public:
                 std::this_thread::yield();
             }
         }
+        // The exception leaves with the caller: a thread that wakes up late and destroys the loop
+        // must not destroy what the caller is reading.
         if (failure_) {
-            std::rethrow_exception(failure_);
+            std::rethrow_exception(std::exchange(failure_, nullptr));
         }
     }
 
