@@ -112,15 +112,20 @@ struct Kernel<op::Attention, Cpu<T, Factor>> {
         const Index num_runs =
             split_queries(ranges.begin, ranges.is_paged() ? 1 : attention_tile, runs.data());
         context.backend().parallel_for(num_runs * shape.kv_heads, 1, [&](Index task, Index last) {
-            for (; task < last; ++task) {
+            while (task < last) {
                 const QueryRun& own = runs.data()[task / shape.kv_heads];
-                const Index kv_head = task % shape.kv_heads;
+                const Index first_kv = task % shape.kv_heads;
+                const Index last_kv = std::min(shape.kv_heads, first_kv + last - task);
+                task += last_kv - first_kv;
                 constexpr Index few = 3;  // packing keys would take longer than using them
                 if (own.rows() < few) {
                     for (Index row = own.first; row < own.last; ++row) {
-                        attend_row<T>(shape, row, kv_head, q, k, v, ranges, out, logsumexp);
+                        attend_row<T>(shape, row, first_kv, last_kv, q, k, v, ranges, out,
+                                      logsumexp);
                     }
-                } else {
+                    continue;
+                }
+                for (Index kv_head = first_kv; kv_head < last_kv; ++kv_head) {
                     QueryTile<T, KeyRanges<B>>{shape, own, kv_head, ranges}.run(q, k, v, out,
                                                                                 logsumexp);
                 }

@@ -16,78 +16,153 @@
 
 namespace mor::cpu::detail {
 
-inline constexpr Index heads_together = 8;  // that read a block of keys
-inline constexpr Index largest_block = 64;
+inline constexpr Index largest_block = 64;  // of keys
 
-/// out += weights [keys] * values [keys, dim], key after key.
+/// Weights of a block of keys, for some heads: [heads, largest_block].
 template <class T>
-void add_weighted_rows(const T* weights, Index keys, const T* values, Index stride, Index dim,
-                       T* out) {
-    using namespace Eigen::internal;
-    const Index whole = dim - dim % packet_size<T>;
-    for (Index c = 0; c < whole; c += packet_size<T>) {
-        auto sum = ploadu<Packet<T>>(out + c);
-        for (Index j = 0; j < keys; ++j) {
-            sum = pmadd(pset1<Packet<T>>(weights[j]), ploadu<Packet<T>>(values + j * stride + c),
-                        sum);
+struct BlockWeights {
+    const T* weights;
+    const T* values;  // [keys, dim], `stride` from one to the next
+    Index keys;
+    Index stride;
+    Index dim;
+    T* out;  // [heads, dim]
+
+    /// Heads [head, head + H), columns [column, column + P packets): out += weights * values, key
+    /// after key. So many sums at once hide how long a multiply-add takes.
+    template <Index H, Index P>
+    void add(Index head, Index column) const {
+        using namespace Eigen::internal;
+        std::array<Lanes<T>, static_cast<std::size_t>(H * P)> sums;
+        T* const result = out + head * dim + column;
+        for (Index h = 0; h < H; ++h) {
+            for (Index p = 0; p < P; ++p) {
+                sums[static_cast<std::size_t>(h * P + p)].packet =
+                    ploadu<Packet<T>>(result + h * dim + p * packet_size<T>);
+            }
         }
-        pstoreu(out + c, sum);
-    }
-    for (Index c = whole; c < dim; ++c) {
         for (Index j = 0; j < keys; ++j) {
-            out[c] = std::fma(weights[j], values[j * stride + c], out[c]);
+            std::array<Lanes<T>, static_cast<std::size_t>(P)> value;
+            for (Index p = 0; p < P; ++p) {
+                value[static_cast<std::size_t>(p)].packet =
+                    ploadu<Packet<T>>(values + j * stride + column + p * packet_size<T>);
+            }
+            for (Index h = 0; h < H; ++h) {
+                const auto weight = pset1<Packet<T>>(weights[(head + h) * largest_block + j]);
+                for (Index p = 0; p < P; ++p) {
+                    auto& sum = sums[static_cast<std::size_t>(h * P + p)].packet;
+                    sum = pmadd(weight, value[static_cast<std::size_t>(p)].packet, sum);
+                }
+            }
+        }
+        for (Index h = 0; h < H; ++h) {
+            for (Index p = 0; p < P; ++p) {
+                pstoreu(result + h * dim + p * packet_size<T>,
+                        sums[static_cast<std::size_t>(h * P + p)].packet);
+            }
+        }
+    }
+
+    /// Heads [head, head + H), all columns.
+    template <Index H>
+    void add(Index head) const {
+        constexpr Index wide = 4;  // packets
+        Index column = 0;
+        for (; column + wide * packet_size<T> <= dim; column += wide * packet_size<T>) {
+            add<H, wide>(head, column);
+        }
+        for (; column + packet_size<T> <= dim; column += packet_size<T>) {
+            add<H, 1>(head, column);
+        }
+        for (; column < dim; ++column) {
+            for (Index h = head; h < head + H; ++h) {
+                for (Index j = 0; j < keys; ++j) {
+                    T& sum = out[h * dim + column];
+                    sum =
+                        std::fma(weights[h * largest_block + j], values[j * stride + column], sum);
+                }
+            }
+        }
+    }
+
+    void add_heads(Index heads) const {
+        constexpr Index together = num_registers >= 32 ? 4 : 2;
+        Index head = 0;
+        for (; head + together <= heads; head += together) {
+            add<together>(head);
+        }
+        if (together == 4 && heads - head == 3) {
+            add<3>(head);
+            return;
+        }
+        for (; head < heads; ++head) {
+            add<1>(head);
+        }
+    }
+};
+
+/// Reads columns [first, last) of the rows [row, row + rows), a line at a time, in the order of
+/// memory. That takes as long as reading memory does; attention alone would read a few lines here
+/// and there, too little ahead, and wait for each.
+template <class T>
+void bring_into_cache(View<const T, 2> x, Index row, Index rows, Index first, Index last) {
+    constexpr Index line = 64 / static_cast<Index>(sizeof(T));
+    for (Index i = row; i < row + rows; ++i) {
+        const T* const own = x.row(i).data();
+        for (Index c = first; c < last; c += line) {
+            static_cast<void>(*static_cast<const volatile T*>(own + c));
         }
     }
 }
 
-/// Heads [first, first + heads) of query row i, at most heads_together of one kv head.
+/// Query row i of the kv heads [first_kv, last_kv), with all heads of each. Keys come block by
+/// block, and each block serves all heads before the next.
 template <class T, class Ranges>
-void attend_heads(const AttentionShape& shape, Index i, Index first, Index heads,
-                  View<const T, 2> q, View<const T, 2> k, View<const T, 2> v, const Ranges& ranges,
-                  View<T, 2> out, View<T, 2> logsumexp) {
+void attend_row(const AttentionShape& shape, Index i, Index first_kv, Index last_kv,
+                View<const T, 2> q, View<const T, 2> k, View<const T, 2> v, const Ranges& ranges,
+                View<T, 2> out, View<T, 2> logsumexp) {
     const Index dim = shape.head_dim;
-    const Index kv_column = first / (shape.heads / shape.kv_heads) * dim;
+    const Index group = shape.heads / shape.kv_heads;
+    const Index first = first_kv * group;
+    const Index heads = last_kv * group - first;
     const T scale = T{1} / std::sqrt(static_cast<T>(dim));
-    const T* const query = q.row(i).data() + first * dim;
     T* const result = out.row(i).data() + first * dim;
     std::fill_n(result, heads * dim, T{0});
-    std::array<OnlineSoftmax<T>, heads_together> softmax;
-    alignas(64) std::array<T, heads_together * largest_block> scores;
+    auto* const softmax = thread_scratch<OnlineSoftmax<T>, 0>(heads);
+    std::fill_n(softmax, heads, OnlineSoftmax<T>{});
+    T* const scores = thread_scratch<T, 2>(heads * largest_block);
     const Index block_size = ranges.is_paged() ? ranges.block_size : largest_block;
     for (Index key = ranges.begin[i]; key < ranges.end[i]; key += block_size) {
         const Index keys = std::min(block_size, ranges.end[i] - key);
         const Index row = ranges.row_of(key);
-        const DotProduct<T> product{.x = query,
-                                    .w = k.row(row).data() + kv_column,
-                                    .y = scores.data(),
-                                    .depth = dim,
-                                    .w_stride = k.columns(),
-                                    .y_stride = largest_block,
-                                    .accumulate = false};
-        product.run(heads, 0, keys);
-        for (Index h = 0; h < heads; ++h) {
-            T* const own = scores.data() + h * largest_block;
-            T* const mine = result + h * dim;
-            softmax[static_cast<std::size_t>(h)].add(own, keys, scale, mine, dim);
-            add_weighted_rows(own, keys, v.row(row).data() + kv_column, v.columns(), dim, mine);
+        bring_into_cache(k, row, keys, first_kv * dim, last_kv * dim);
+        for (Index kv = first_kv; kv < last_kv; ++kv) {
+            const DotProduct<T> product{.x = q.row(i).data() + kv * group * dim,
+                                        .w = k.row(row).data() + kv * dim,
+                                        .y = scores + (kv - first_kv) * group * largest_block,
+                                        .depth = dim,
+                                        .w_stride = k.columns(),
+                                        .y_stride = largest_block,
+                                        .accumulate = false};
+            product.run(group, 0, keys);
+        }
+        bring_into_cache(v, row, keys, first_kv * dim, last_kv * dim);
+        for (Index kv = first_kv; kv < last_kv; ++kv) {
+            const Index own = (kv - first_kv) * group;
+            for (Index h = own; h < own + group; ++h) {
+                softmax[h].add(scores + h * largest_block, keys, scale, result + h * dim, dim);
+            }
+            const BlockWeights<T> weights{.weights = scores + own * largest_block,
+                                          .values = v.row(row).data() + kv * dim,
+                                          .keys = keys,
+                                          .stride = v.columns(),
+                                          .dim = dim,
+                                          .out = result + own * dim};
+            weights.add_heads(group);
         }
     }
     for (Index h = 0; h < heads; ++h) {
-        logsumexp(i, first + h) =
-            softmax[static_cast<std::size_t>(h)].finish(result + h * dim, dim);
-    }
-}
-
-/// The heads of one kv head, of query row i.
-template <class T, class Ranges>
-void attend_row(const AttentionShape& shape, Index i, Index kv_head, View<const T, 2> q,
-                View<const T, 2> k, View<const T, 2> v, const Ranges& ranges, View<T, 2> out,
-                View<T, 2> logsumexp) {
-    const Index group = shape.heads / shape.kv_heads;
-    const Index end = (kv_head + 1) * group;
-    for (Index head = end - group; head < end; head += heads_together) {
-        attend_heads<T>(shape, i, head, std::min(heads_together, end - head), q, k, v, ranges, out,
-                        logsumexp);
+        logsumexp(i, first + h) = softmax[h].finish(result + h * dim, dim);
     }
 }
 
