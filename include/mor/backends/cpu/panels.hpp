@@ -6,6 +6,7 @@
 // docs/design/0006-batch-invariance.md.
 #pragma once
 
+#include <mor/backends/cpu/cache_lines.hpp>
 #include <mor/backends/cpu/device.hpp>
 #include <mor/backends/cpu/packing.hpp>
 #include <mor/ops/linear.hpp>
@@ -19,17 +20,6 @@ inline constexpr Index panel_packets = num_registers >= 32 ? 3 : 2;
 inline constexpr Index tile_rows = num_registers >= 32 ? 8 : 6;
 /// Of this depth a panel fits into a second-level cache. Longer sums are cut, at multiples of it.
 inline constexpr Index panel_depth = 2'048;
-
-inline void prefetch_line(const void* address) {
-#if defined(__GNUC__)
-    __builtin_prefetch(address, 0, 2);
-#else
-    static_cast<void>(address);
-#endif
-}
-
-template <class T>
-inline constexpr Index line_elements = 64 / static_cast<Index>(sizeof(T));
 
 /// out [R, columns] = or += left [R, depth] * panel [depth, panel_width]; the depth is filled up.
 /// For each group of depths a cache line from `ahead` on is fetched into the second-level cache.

@@ -5,6 +5,7 @@
 // result does not depend on the other rows.
 #pragma once
 
+#include <mor/backends/cpu/cache_lines.hpp>
 #include <mor/backends/cpu/device.hpp>
 #include <mor/backends/cpu/dot_products.hpp>
 #include <mor/backends/cpu/online_softmax.hpp>
@@ -100,20 +101,6 @@ struct BlockWeights {
         }
     }
 };
-
-/// Reads columns [first, last) of the rows [row, row + rows), a line at a time, in the order of
-/// memory. That takes as long as reading memory does; attention alone would read a few lines here
-/// and there, too little ahead, and wait for each.
-template <class T>
-void bring_into_cache(View<const T, 2> x, Index row, Index rows, Index first, Index last) {
-    constexpr Index line = 64 / static_cast<Index>(sizeof(T));
-    for (Index i = row; i < row + rows; ++i) {
-        const T* const own = x.row(i).data();
-        for (Index c = first; c < last; c += line) {
-            static_cast<void>(*static_cast<const volatile T*>(own + c));
-        }
-    }
-}
 
 /// Query row i of the kv heads [first_kv, last_kv), with all heads of each. Keys come block by
 /// block, and each block serves all heads before the next.
