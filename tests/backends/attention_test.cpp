@@ -113,6 +113,9 @@ TEST_CASE_TEMPLATE_DEFINE("attention agrees for wide heads, and for few rows of 
                           attention_agrees_at_its_edges) {
     expect_attention_agrees<B>({2, 1, 160}, {140, 3}, Queries::all, 1.0);
     expect_attention_agrees<B>({4, 2, 8}, {600, 30}, Queries::last, 1.0);
+    // Several heads of a key, and columns that do not fill a vector.
+    expect_attention_agrees<B>({8, 2, 64}, {70, 3, 1}, Queries::last, 1.0);
+    expect_attention_agrees<B>({7, 1, 72}, {70, 3, 1}, Queries::last, 1.0);
 }
 TEST_CASE_TEMPLATE_APPLY(attention_agrees_at_its_edges, BackendsUnderTest);
 

@@ -22,8 +22,9 @@ std::vector<Index> distinct_rows(mor::Random& random, Index rows, Index count) {
 struct Size {
     Index rows, chosen, width;
 };
-constexpr Size sizes[] = {{0, 0, 4},  {1, 1, 1},     {7, 0, 5},      {7, 3, 5},
-                          {7, 7, 96}, {130, 60, 33}, {130, 130, 300}};
+// The last does not fit into a processor's own caches.
+constexpr Size sizes[] = {{0, 0, 4},  {1, 1, 1},     {7, 0, 5},       {7, 3, 5},
+                          {7, 7, 96}, {130, 60, 33}, {130, 130, 300}, {2'100, 1'300, 520}};
 
 }  // namespace
 

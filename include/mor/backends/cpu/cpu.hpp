@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Cpu<T, Factor>: the backend for ordinary processors, Eigen for the arithmetic and a thread pool
-// for the cores. Compile with the machine's vector instructions (-march=native): Eigen needs them.
+// Cpu<T, Factor>: the backend for ordinary processors, over Eigen's vectors and its thread pool.
+// Compile with the machine's vector instructions (-march=native): both need them.
 #pragma once
 
 #include <mor/backends/cpu/attention.hpp>

@@ -68,8 +68,8 @@ public:
 
     /// Calls body(first, last) for consecutive parts of [0, count), which hold `grain` items or
     /// more if there are so many, on all threads at once. The parts depend only on these numbers
-    /// and the number of threads, so results that depend on them repeat from run to run. An
-    /// exception of a part is rethrown here. A nested call has one part.
+    /// and the number of threads. An exception of a part is rethrown here. A nested call has one
+    /// part.
     template <class Body>
     void parallel_for(Index count, Index grain, Body&& body) const {
         const Index pieces = std::clamp<Index>(count / std::max<Index>(1, grain), 1, threads_);

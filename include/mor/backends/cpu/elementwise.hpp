@@ -12,6 +12,17 @@
 
 namespace mor::cpu::detail {
 
+/// body(first, last) for consecutive parts of [0, count), on all threads. Parts begin at multiples
+/// of 64, so that an element is in the same place of a vector, and rounded in the same way, however
+/// many threads there are.
+template <class C, class Body>
+void for_parts(const C& context, Index count, Index grain, Body&& body) {
+    constexpr Index group = 64;
+    context.backend().parallel_for(
+        (count + group - 1) / group, grain / group,
+        [&](Index first, Index last) { body(first * group, std::min(count, last * group)); });
+}
+
 template <class T>
 using ElementGroup = Eigen::Array<T, 16, 1>;
 

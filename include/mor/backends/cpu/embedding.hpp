@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mor/backends/cpu/device.hpp>
+#include <mor/backends/cpu/elementwise.hpp>
 #include <mor/ops/embedding.hpp>
 
 #include <algorithm>
@@ -29,8 +30,8 @@ struct Kernel<op::EmbeddingBackward, Cpu<T, Factor>> {
                     View<const T, 2> dout, View<T, 2> dtable) {
         using namespace cpu::detail;
         // Threads own columns, so that repeated tokens add up in row order.
-        const Index grain = std::max<Index>(16, grain_rows(tokens.size()));
-        context.backend().parallel_for(dtable.columns(), grain, [&](Index first, Index last) {
+        const Index grain = grain_rows(tokens.size());
+        for_parts(context, dtable.columns(), grain, [&](Index first, Index last) {
             for (Index i = 0; i < tokens.size(); ++i) {
                 block(dtable, tokens[i], 1, first, last - first) +=
                     block(dout, i, 1, first, last - first);

@@ -13,29 +13,22 @@ namespace mor {
 
 namespace cpu::detail {
 
-template <class T, class Factor, class Body>
-void for_each_row(const Context<Cpu<T, Factor>>& context, View<const Index, 1> rows, Index width,
+/// body(i, rows[i]) for each i, where body reads or writes row rows[i] of x. The processor fetches
+/// rows that follow each other by itself, but not those after a row that is left out.
+template <class T, class Factor, class U, class Body>
+void for_each_row(const Context<Cpu<T, Factor>>& context, View<U, 2> x, View<const Index, 1> rows,
                   Body&& body) {
-    context.backend().parallel_for(rows.size(), grain_rows(width), [&](Index first, Index last) {
+    constexpr Index fits_in_caches = 4'194'304 / static_cast<Index>(sizeof(T));
+    constexpr Index ahead = 2;
+    const bool fetches = x.size() > fits_in_caches;
+    const Index grain = grain_rows(x.columns());
+    context.backend().parallel_for(rows.size(), grain, [&](Index first, Index last) {
         for (Index i = first; i < last; ++i) {
+            if (fetches && i + ahead < last) {
+                prefetch_row<T>(x, rows[i + ahead]);
+            }
             body(i, rows[i]);
         }
-    });
-}
-
-/// The same where body reads row rows[i] of x. The processor fetches rows that follow each other by
-/// itself, but not those after a row that is left out. From second-level caches they come in time.
-template <class T, class Factor, class Body>
-void for_each_row_of(const Context<Cpu<T, Factor>>& context, View<const T, 2> x,
-                     View<const Index, 1> rows, Body&& body) {
-    constexpr Index cache = 4'194'304 / static_cast<Index>(sizeof(T));
-    const Index fetched = x.size() > cache ? rows.size() : 0;
-    constexpr Index ahead = 2;
-    for_each_row<T>(context, rows, x.columns(), [&](Index i, Index row) {
-        if (i + ahead < fetched) {
-            prefetch_row<T>(x, rows[i + ahead]);
-        }
-        body(i, row);
     });
 }
 
@@ -45,7 +38,7 @@ template <class T, class Factor>
 struct Kernel<op::GatherRows, Cpu<T, Factor>> {
     static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> x, View<const Index, 1> rows,
                     View<T, 2> out) {
-        cpu::detail::for_each_row_of<T>(context, x, rows, [&](Index i, Index row) {
+        cpu::detail::for_each_row(context, x, rows, [&](Index i, Index row) {
             std::copy_n(x.row(row).data(), x.columns(), out.row(i).data());
         });
     }
@@ -56,7 +49,7 @@ struct Kernel<op::GatherRowsWeighted, Cpu<T, Factor>> {
     static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> x, View<const Index, 1> rows,
                     View<const T, 1> weight, View<T, 2> out) {
         using cpu::detail::array;
-        cpu::detail::for_each_row_of<T>(context, x, rows, [&](Index i, Index row) {
+        cpu::detail::for_each_row(context, x, rows, [&](Index i, Index row) {
             array(out.row(i)) = weight[i] * array(x.row(row));
         });
     }
@@ -66,7 +59,7 @@ template <class T, class Factor>
 struct Kernel<op::ScatterRows, Cpu<T, Factor>> {
     static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> x, View<const Index, 1> rows,
                     View<T, 2> out) {
-        cpu::detail::for_each_row<T>(context, rows, x.columns(), [&](Index i, Index row) {
+        cpu::detail::for_each_row(context, out, rows, [&](Index i, Index row) {
             std::copy_n(x.row(i).data(), x.columns(), out.row(row).data());
         });
     }
@@ -77,7 +70,7 @@ struct Kernel<op::ScatterAddRows, Cpu<T, Factor>> {
     static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> x, View<const Index, 1> rows,
                     View<T, 2> out) {
         using cpu::detail::array;
-        cpu::detail::for_each_row<T>(context, rows, x.columns(), [&](Index i, Index row) {
+        cpu::detail::for_each_row(context, out, rows, [&](Index i, Index row) {
             array(out.row(row)) += array(x.row(i));
         });
     }
@@ -88,7 +81,7 @@ struct Kernel<op::ScatterAddRowsWeighted, Cpu<T, Factor>> {
     static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> x, View<const Index, 1> rows,
                     View<const T, 1> weight, View<T, 2> out) {
         using cpu::detail::array;
-        cpu::detail::for_each_row<T>(context, rows, x.columns(), [&](Index i, Index row) {
+        cpu::detail::for_each_row(context, out, rows, [&](Index i, Index row) {
             array(out.row(row)) += weight[i] * array(x.row(i));
         });
     }
@@ -99,7 +92,7 @@ struct Kernel<op::RowDot, Cpu<T, Factor>> {
     static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> a, View<const Index, 1> rows,
                     View<const T, 2> b, View<T, 1> out) {
         using cpu::detail::array;
-        cpu::detail::for_each_row_of<T>(context, a, rows, [&](Index i, Index row) {
+        cpu::detail::for_each_row(context, a, rows, [&](Index i, Index row) {
             out[i] = (array(a.row(row)) * array(b.row(i))).sum();
         });
     }

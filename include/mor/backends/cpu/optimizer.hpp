@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mor/backends/cpu/device.hpp>
+#include <mor/backends/cpu/elementwise.hpp>
 #include <mor/ops/optimizer.hpp>
 
 #include <algorithm>
@@ -22,16 +23,16 @@ struct Kernel<op::AdamW, Cpu<T, Factor>> {
         const auto inverse_correction2 = static_cast<T>(1.0 / step.correction2);
         const auto epsilon = static_cast<T>(step.epsilon);
         const auto keep = static_cast<T>(1.0 - step.learning_rate * step.decay);
-        context.backend().parallel_for(
-            value.size(), cpu::detail::grain_rows(1), [&](Index first, Index last) {
-                for (Index i = first; i < last; ++i) {
-                    const T g = scale * gradient[i];
-                    m[i] = beta1 * m[i] + (T{1} - beta1) * g;
-                    v[i] = beta2 * v[i] + (T{1} - beta2) * g * g;
-                    value[i] = keep * value[i] -
-                               rate * m[i] / (std::sqrt(v[i] * inverse_correction2) + epsilon);
-                }
-            });
+        using namespace cpu::detail;
+        for_parts(context, value.size(), grain_rows(1), [&](Index first, Index last) {
+            for (Index i = first; i < last; ++i) {
+                const T g = scale * gradient[i];
+                m[i] = beta1 * m[i] + (T{1} - beta1) * g;
+                v[i] = beta2 * v[i] + (T{1} - beta2) * g * g;
+                value[i] = keep * value[i] -
+                           rate * m[i] / (std::sqrt(v[i] * inverse_correction2) + epsilon);
+            }
+        });
     }
 };
 

@@ -5,6 +5,7 @@
 
 #include <mor/backends/cpu/device.hpp>
 #include <mor/backends/cpu/dot_products.hpp>
+#include <mor/backends/cpu/elementwise.hpp>
 #include <mor/ops/rms_norm.hpp>
 
 #include <cmath>
@@ -49,8 +50,7 @@ struct Kernel<op::RmsNormBackward, Cpu<T, Factor>> {
             }
         });
         // Threads own columns, so that the sum over rows has one order.
-        const Index column_grain = std::max<Index>(16, grain_rows(x.rows()));
-        context.backend().parallel_for(x.columns(), column_grain, [&](Index first, Index last) {
+        for_parts(context, x.columns(), grain_rows(x.rows()), [&](Index first, Index last) {
             const Index count = last - first;
             auto sum = array(dweight.slice(first, count));
             for (Index i = 0; i < x.rows(); ++i) {

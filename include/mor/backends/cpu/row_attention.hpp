@@ -119,10 +119,20 @@ void attend_row(const AttentionShape& shape, Index i, Index first_kv, Index last
     std::fill_n(softmax, heads, OnlineSoftmax<T>{});
     T* const scores = thread_scratch<T, 2>(heads * largest_block);
     const Index block_size = ranges.is_paged() ? ranges.block_size : largest_block;
+    const Index blocks_together = std::max<Index>(1, largest_block / block_size);
+    Index fetched = ranges.begin[i];
     for (Index key = ranges.begin[i]; key < ranges.end[i]; key += block_size) {
         const Index keys = std::min(block_size, ranges.end[i] - key);
         const Index row = ranges.row_of(key);
-        bring_into_cache(k, row, keys, first_kv * dim, last_kv * dim);
+        if (key == fetched) {
+            fetched = std::min(ranges.end[i], key + blocks_together * block_size);
+            for (const auto& x : {k, v}) {
+                for (Index j = key; j < fetched; j += block_size) {
+                    bring_into_cache(x, ranges.row_of(j), std::min(block_size, fetched - j),
+                                     first_kv * dim, last_kv * dim);
+                }
+            }
+        }
         for (Index kv = first_kv; kv < last_kv; ++kv) {
             const DotProduct<T> product{.x = q.row(i).data() + kv * group * dim,
                                         .w = k.row(row).data() + kv * dim,
@@ -133,7 +143,6 @@ void attend_row(const AttentionShape& shape, Index i, Index first_kv, Index last
                                         .accumulate = false};
             product.run(group, 0, keys);
         }
-        bring_into_cache(v, row, keys, first_kv * dim, last_kv * dim);
         for (Index kv = first_kv; kv < last_kv; ++kv) {
             const Index own = (kv - first_kv) * group;
             for (Index h = own; h < own + group; ++h) {

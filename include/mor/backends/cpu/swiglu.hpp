@@ -14,7 +14,7 @@ struct Kernel<op::SwiGlu, Cpu<T, Factor>> {
     static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> gate, View<const T, 2> up,
                     View<T, 2> y) {
         using namespace cpu::detail;
-        context.backend().parallel_for(gate.size(), grain_rows(4), [&](Index first, Index last) {
+        for_parts(context, gate.size(), grain_rows(4), [&](Index first, Index last) {
             transform(
                 last - first,
                 [](const auto& g, const auto& u) { return (g / (T{1} + (-g).exp()) * u).eval(); },
@@ -32,7 +32,7 @@ struct Kernel<op::SwiGluBackward, Cpu<T, Factor>> {
         // Blocks of this size stay in registers and the first cache, and make aliasing safe.
         constexpr Index block_size = 64;
         using Block = Eigen::Array<T, Eigen::Dynamic, 1, 0, block_size, 1>;
-        context.backend().parallel_for(gate.size(), grain_rows(4), [&](Index first, Index last) {
+        for_parts(context, gate.size(), grain_rows(4), [&](Index first, Index last) {
             for (Index i = first; i < last; i += block_size) {
                 const Index count = std::min(block_size, last - i);
                 const Block g = array(gate.flat().slice(i, count));
