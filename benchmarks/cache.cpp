@@ -30,8 +30,9 @@ void attend(benchmark::State& state) {
     const auto q = context.zero_matrix(sequences, 576);
     const auto out = context.matrix(sequences, 576);
     const auto logsumexp = context.matrix(sequences, 9);
-    // Several caches in turn, as a model has one a layer: none stays in the processor's own.
-    constexpr Index layers = 8;
+    // Several caches in turn, as a model has one a layer: too many to stay in the processor's own.
+    constexpr Index least_elements = 50'000'000;
+    const Index layers = least_elements / (2 * sequences * entries * 192) + 1;
     const auto keys = context.zero_matrix(layers * sequences * entries, 192);
     const auto values = context.zero_matrix(layers * sequences * entries, 192);
     const auto begin = context.indices(sequences);

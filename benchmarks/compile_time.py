@@ -18,7 +18,8 @@ sys.path.append(str(ROOT / "benchmarks/peers"))
 import peer  # which lies there
 
 INCLUDES = [f"-I{ROOT}/include", "-isystem", "/usr/include/eigen3"]
-REPETITIONS = 3
+FLAGS = ["-std=c++20", "-march=native"]
+REPETITIONS = 5
 
 MODEL = """#include <mor/mor.hpp>
 int main() {
@@ -69,11 +70,13 @@ def main():
         for _ in range(REPETITIONS):
             for name, (level, text) in PROGRAMS.items():
                 source.write_text(text)
-                command = [compiler, "-std=c++20", level, "-march=native", *INCLUDES, "-c", str(source)]
+                command = [compiler, *FLAGS, level, *INCLUDES, "-c", str(source)]
                 results[name].append(compile_once(command + ["-o", str(pathlib.Path(folder, "program.o"))]))
     report = {
         "commit": commit,
+        **peer.machine(),
         "compiler": version,
+        "flags": FLAGS,
         "repetitions": REPETITIONS,
         "programs": [
             {

@@ -95,7 +95,7 @@ void add(const char* name, Index num_recursions) {
     auto* const entry = benchmark::RegisterBenchmark(name, decode<A, Backend>);
     entry->ArgNames({"batch", "recursions"})
         ->Iterations(40)
-        ->Repetitions(3)
+        ->Repetitions(5)
         ->UseRealTime()
         ->Unit(benchmark::kMillisecond);
     for (const Index batch : {1, 8, 32}) {

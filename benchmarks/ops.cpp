@@ -95,6 +95,28 @@ void shapes(benchmark::internal::Benchmark* benchmark) {
 void backward_shapes(benchmark::internal::Benchmark* benchmark) {
     benchmark->Args({1'024, 576, 1'536})->Args({1'024, 1'536, 576})->Args({1'024, 576, 49'152});
 }
+/// The same by Eigen, on one thread: it shares its own products among threads with OpenMP only.
+void eigen_product(benchmark::State& state) {
+    using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    const Matrix x = Matrix::Random(state.range(0), state.range(1));
+    const Matrix weight = Matrix::Random(state.range(2), state.range(1));
+    Matrix y{x.rows(), weight.rows()};
+    for (auto _ : state) {
+        y.noalias() = x * weight.transpose();
+        benchmark::DoNotOptimize(y.data());
+        benchmark::ClobberMemory();
+    }
+    const double flops = 2.0 * static_cast<double>(x.size() * weight.rows());
+    state.counters["flop/s"] = benchmark::Counter(flops * static_cast<double>(state.iterations()),
+                                                  benchmark::Counter::kIsRate);
+}
+BENCHMARK(eigen_product)
+    ->Args({512, 576, 576})
+    ->Args({512, 576, 1'536})
+    ->Args({512, 1'536, 576})
+    ->Args({512, 960, 2'560})
+    ->UseRealTime();
+
 BENCHMARK(product<Cpu>)->Name("product")->Apply(shapes)->UseRealTime();
 BENCHMARK(product<RoundingCpu>)->Name("product_bfloat16")->Apply(shapes)->UseRealTime();
 BENCHMARK(product_backward<Cpu>)->Name("product_backward")->Apply(backward_shapes)->UseRealTime();

@@ -89,18 +89,22 @@ using Expert = mor::MoRExpert<mor::Cycle, C>;
 
 BENCHMARK(prefill<Recursive<mor::RecursionWiseCache>, mor::Logits::last_rows>)
     ->DenseRange(2, 4)
+    ->Repetitions(5)
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
 BENCHMARK(prefill<Recursive<mor::RecursiveSharingCache>, mor::Logits::all_rows>)
     ->DenseRange(2, 4)
+    ->Repetitions(5)
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
 BENCHMARK(prefill<Recursive<mor::RecursiveSharingCache>, mor::Logits::last_rows>)
     ->DenseRange(2, 4)
+    ->Repetitions(5)
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
 BENCHMARK(prefill<Expert<mor::RecursiveSharingCache>, mor::Logits::last_rows>)
     ->DenseRange(2, 4)
+    ->Repetitions(5)
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
 

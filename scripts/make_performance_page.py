@@ -14,7 +14,7 @@ from performance.profiles import profiles
 from performance.reports import entries, load, routed
 
 REPORTS = ("block", "cache", "compile_time", "decode", "ops", "peers", "peer_torch_selection", "prefill")
-REPORTS += ("routing", "selection", "train_step")
+REPORTS += ("routing", "selection", "selection_portable", "train_step")
 
 PAGE = """# Performance on a CPU
 
@@ -30,10 +30,13 @@ Measured by each benchmark when it starts, here by `ops`:
 
 ## Products
 
-`ops`, {threads} threads, of [rows, in] with weights [out, in]; floor: operations over the peak, or bytes over the read
-bandwidth of memory, whichever is longer. Weights that stay in a cache can be read faster than that.
+`ops`, {threads} threads, of [rows, in] with weights [out, in]. A product takes at least its operations over the peak, and its
+bytes over the bandwidth of what holds the weights: where that is a cache, more than memory's.
 
 {products}
+
+Eigen's own product of these shapes, on one thread, reaches {eigen} of a thread's peak; why ours are not Eigen's is
+[a decision](design/0011-own-products.md).
 
 ## Everything else in a layer
 
@@ -65,15 +68,15 @@ row, and at once, which writes past the caches where they are too small, so that
 
 ## Routing strategies
 
-`routing`, measured at commit {routing_commit}, before attention and selection had their present kernels: a forward pass of Middle-Cycle models with random weights and two layers a step, so that all but the block
-weighs more than in deeper ones. At the base setting (width 576, 4 sequences of 512 tokens, 3 recursions) microseconds of all steps
+`routing`: a forward pass of Middle-Cycle models with random weights and two layers a step, so that all but the block weighs
+more than in deeper ones. At the base setting (width 576, 4 sequences of 512 tokens, 3 recursions) microseconds of all steps
 together; "losses" is the router's backward pass, which inference does not have.
 
 {strategies}
 
 "Overhead" is all of a step but the block, over the block. "Saved" is against the dense recursive model of the same shape, timed in
 turn; the ideal ratio is 1. "Violation" is by how much the fullest depth exceeds the mean (MaxVio); the weights are random, so it
-says what balancing has to do. "Select" is the router's decision less its network, which is timed apart: 0 where that is below the
+says what balancing has to do. "fixed" sends every token through every step, and shows what routing costs that decides nothing. "Select" is the router's decision less its network, which is timed apart: 0 where that is below the
 noise. Where few
 operations are saved, noise moves the ratio far from 1. A strategy of your own is one line in `benchmarks/routing.cpp`; `parity` is one.
 
@@ -101,8 +104,10 @@ one sequence is reading weights, keys and values once; "time / bytes" and "time 
 
 {prefill}
 
-With recursive KV sharing on Cycle, prefill leaves out what only serves rows that nobody looks at: [a page of its
-own](results/prefill.md).
+With recursive KV sharing on Cycle, the recursions after the first compute no keys, and run for the last token alone: 1,024 tokens, 12
+layers, width 256, milliseconds.
+
+{shared_prefill}
 
 ## Training
 
@@ -110,13 +115,13 @@ own](results/prefill.md).
 
 {train}
 
-The memory of activations is made one piece when the second update begins; the third and later ones take none from the
-system ({allocations} allocations in the {runs} runs together).
+The memory of activations is made one piece when the second update begins; the third and later ones add none to it
+({allocations} times in the {runs} runs together).
 
 ## Beside llama.cpp and PyTorch
 
 `benchmarks/peers/beside.py`: the dense model of 135M parameters, {peer_threads} threads, turn by turn in one run,
-medians of {turns} turns. {peer_versions}. Prefill is of 512 tokens, decoding follows 64, training is an update of 4 x 256 tokens
+{turns} turns, tokens a second in the median, and how many times as fast in the median turn, the slowest and the fastest. {peer_versions}. Prefill is of 512 tokens, decoding follows 64, training is an update of 4 x 256 tokens
 with AdamW. PyTorch runs as it comes and compiled; the faster one counts, and a mode that was slower by a tenth in both of the first two
 turns had no more.
 
@@ -132,7 +137,7 @@ cache, where they stay there), over the time that it took.
 
 The furthest from their rooflines among what takes a hundredth of the time or more: SwiGLU, whose exponential takes longer than its
 bytes come out of the cache, and the optimiser, which writes three streams for the four that it reads, while the roofline is of reading
-alone. Attention of a single row is a few microseconds a layer, about what it takes to share it among threads.
+alone.
 
 ## Compiling
 
@@ -158,7 +163,6 @@ def main():
     ops = entries(reports["ops"])
     found = routed(reports["routing"])
     training = entries(reports["train_step"])
-    torch = tables.torch_ratios(reports["selection"], reports["peer_torch_selection"])
     context = reports["ops"]["context"]
     compiled = reports["compile_time"]
     page = PAGE.format(
@@ -166,16 +170,17 @@ def main():
         threads=context["hardware_threads"],
         limits=tables.limits(reports["ops"]),
         products=tables.products(ops),
+        eigen=tables.eigen(reports["ops"]),
         others=tables.others(ops),
         blocks=tables.blocks(reports["block"]),
         caches=tables.caches(reports["cache"]),
         selection=tables.selection(reports["selection"], reports["peer_torch_selection"]),
         movement=tables.movement(reports["selection"]),
         strategies=tables.strategies(found),
-        routing_commit=reports["routing"]["context"]["commit"],
         axes=tables.axes(found),
         decode=tables.decode(entries(reports["decode"])),
         prefill=tables.prefill(entries(reports["prefill"])),
+        shared_prefill=tables.shared_prefill(entries(reports["prefill"])),
         train=tables.train(training),
         runs=len(training),
         allocations=f"{sum(e['allocations'] for e in training.values()):.0f}",
@@ -187,7 +192,7 @@ def main():
         compiling=tables.compiling(compiled),
         compiler=compiled["compiler"],
         compile_repetitions=compiled["repetitions"],
-        goals=goals(reports, found, torch),
+        goals=goals(reports, found),
     )
     (root / "docs/performance.md").write_text(page)
     figures.strategies(found, root / "docs/performance_strategies.svg")

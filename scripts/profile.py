@@ -11,6 +11,10 @@ import subprocess
 import sys
 import tempfile
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "benchmarks/peers"))
+import peer  # which lies there
+
 # The first that a symbol contains.
 OPERATIONS = (
     ("the system", ("[k]",)),
@@ -66,6 +70,8 @@ def main():
             if share >= 0.5:
                 symbols.append({"share": share, "operation": operation, "symbol": fields[1].strip()[:160]})
     result = {
+        "commit": peer.commit(ROOT),
+        **peer.machine(),
         "command": " ".join([pathlib.Path(sys.argv[2]).name, *sys.argv[3:]]),
         "not_of_the_pass": NOT_OF_THE_PASS,
         "shares": dict(sorted(shares.items(), key=lambda item: -item[1])),

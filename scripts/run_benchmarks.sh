@@ -4,12 +4,12 @@
 # Builds benchmarks and runs them; their reports go to benchmarks/results/. Leave the machine alone
 # meanwhile. docs/performance.md is made of the reports by make_performance_page.py.
 # usage: run_benchmarks.sh [NAME]...   (default: block cache decode ops prefill routing
-#        selection train_step)
+#        selection selection_portable train_step)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/install_dependencies.sh build benchmark
 cmake --preset release -DMOR_BUILD_BENCHMARKS=ON
-names=("${@:-block cache decode ops prefill routing selection train_step}")
+names=("${@:-block cache decode ops prefill routing selection selection_portable train_step}")
 read -ra names <<<"${names[*]}"
 cmake --build --preset release --parallel "$(nproc)" --target "${names[@]/#/benchmark_}"
 commit=$(git rev-parse --short HEAD)

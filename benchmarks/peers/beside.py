@@ -5,7 +5,7 @@ beside llama.cpp, prefill and training beside PyTorch, in float and bfloat16.
 
 Needs the benchmarks (scripts/run_benchmarks.sh builds them). The first run installs the newest peers
 into a scratch folder; see llama_cpp.py. In each turn every program runs once, one after another, so
-that a machine's slow minutes fall on all of them; who is first alternates. Ratios are of the medians. A mode
+that a machine's slow minutes fall on all of them; who is first alternates. A mode
 of PyTorch that was the slower in both of the first two turns by a tenth has no more turns. All programs use
 as many threads as there are cores. Leave the machine alone.
 usage: beside.py OUTPUT.json [--turns 5] [--scratch DIR]
@@ -110,9 +110,7 @@ def main():
     for (about, *_), own, theirs in zip(measured, mine, others):
         for name in sorted({name for name, _ in theirs}):
             modes = {mode: peer.rates(rates) for (of, mode), rates in theirs.items() if of == name}
-            fastest = max(mode["median"] for mode in modes.values())
-            ratio = round(statistics.median(own) / fastest, 3)
-            results.append({**about, "peer": name, "ours": peer.rates(own), "theirs": modes, "ratio": ratio})
+            results.append({**about, "peer": name, "ours": peer.rates(own), "theirs": modes})
     report = {
         "commit": peer.commit(ROOT),
         **peer.machine(),

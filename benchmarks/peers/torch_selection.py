@@ -38,7 +38,7 @@ def main():
                 return torch.sort(chosen, dim=1)
 
             rows.append({"rows": length, "threads": threads, "microseconds": microseconds(choose)})
-    report = {"peer": f"PyTorch {torch.__version__}", "sequences": SEQUENCES, "results": rows}
+    report = {**peer.machine(), "peer": f"PyTorch {torch.__version__}", "sequences": SEQUENCES, "results": rows}
     peer.write(report, sys.argv[1] if len(sys.argv) > 1 else None)
 
 

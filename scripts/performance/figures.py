@@ -18,7 +18,8 @@ def strategies(found, path):
         values = [found[n]["base"][part + "_us"] / 1e3 for n in names]
         axis.barh(names, values, left=left, label=part)
         left = [a + b for a, b in zip(left, values)]
-    axis.set_xlabel("milliseconds of all steps; the block is 100 times as long and left out")
+    times = [found[n]["base"]["block_us"] / 1e3 / total for n, total in zip(names, left)]
+    axis.set_xlabel(f"milliseconds of all steps; the block, left out, is {min(times):.0f} to {max(times):.0f} times as long")
     axis.invert_yaxis()
     axis.legend(fontsize=7, ncols=3)
     figure.tight_layout()

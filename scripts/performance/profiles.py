@@ -33,17 +33,21 @@ def training(rows, length):
     return twice
 
 
-def decoding(length):
-    """One token after `length`: every weight is read once."""
-    work = forward(1, length + 1, 1)
-    work["products"] = (0, FLOAT * (LAYERS * LAYER + HIDDEN * VOCABULARY), 0)
+def decoding(sequences, length):
+    """One token for each sequence, after `length`: keys and values are read once; of products, the weights
+    where there is one sequence, while the operations take longer where there are many."""
+    work = forward(sequences, 0, sequences)
+    work["attention"] = (0, FLOAT * sequences * (length + 1) * 2 * KEYS * LAYERS, 0)
+    if sequences == 1:
+        work["products"] = (0, FLOAT * (LAYERS * LAYER + HIDDEN * VOCABULARY), 0)
     return work
 
 
-CASES = (
-    ("prefill of 512 tokens", "prefill", "dense/135M", forward(512, 512 * 513 / 2, 1)),
-    ("decoding one sequence", "decode", "dense/batch:1/", decoding(84)),
-    ("training on 4 x 256 tokens", "train_step", "dense/", training(1024, 256)),
+CASES = (  # what it is, the profile, the report, whose entry, the work
+    ("prefill of 512 tokens", "prefill", "prefill", "dense/135M", forward(512, 512 * 513 / 2, 1)),
+    ("decoding one sequence", "decode", "decode", "dense/batch:1/", decoding(1, 84)),
+    ("decoding 32 sequences", "decode_32", "decode", "dense/batch:32/", decoding(32, 84)),
+    ("training on 4 x 256 tokens", "train_step", "train_step", "dense/", training(1024, 256)),
 )
 
 
@@ -69,7 +73,8 @@ def profile(profiled, report, prefix, work):
 
 def profiles(root):
     parts = []
-    for title, name, prefix, work in CASES:
-        made = profile(load(root, f"profile_{name}"), load(root, name), prefix, work)
-        parts.append(f"{title[0].upper()}{title[1:]}, {load(root, f'profile_{name}')['command']}:\n\n{made}")
+    for title, profiled, report, prefix, work in CASES:
+        found = load(root, f"profile_{profiled}")
+        made = profile(found, load(root, report), prefix, work)
+        parts.append(f"{title[0].upper()}{title[1:]}, {found['command']}:\n\n{made}")
     return "\n\n".join(parts)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables of docs/performance.md."""
+import statistics
+
 from performance.reports import entries, microseconds, table
 
 SELECTED = (1024, 2048, 8192)  # rows
@@ -43,11 +45,22 @@ def products(ops):
     return table(header, rows, 2)
 
 
+def eigen_shares(report):
+    """Eigen's own products on one thread, as shares of its peak."""
+    peak = 1e9 * float(report["context"]["roofline_1_threads_gflops"])
+    return [e["flop/s"] / peak for name, e in entries(report).items() if name.startswith("eigen_product/")]
+
+
+def eigen(report):
+    shares = eigen_shares(report)
+    return f"{percent(min(shares))} to {percent(max(shares))}"
+
+
 def others(ops):
     rows = []
     for name, e in ops.items():
         kind, sizes = sizes_of(name)
-        if not kind.startswith("product"):
+        if not kind.startswith(("product", "eigen")):
             rows.append([kind, sizes, f"{microseconds(e):.1f}", percent(e["of_flops"]), percent(e["of_memory"])])
     return table(["operation", "size", "microseconds", PEAK, MEMORY], rows, 2)
 
@@ -118,16 +131,19 @@ def selection(report, peer):
     return table(["algorithm"] + [f"{n:,} rows" for n in SELECTED] + ["times as long as ours"], rows)
 
 
-def movement(report):
+def movements(report):
+    """(rows, threads, {movement: gigabytes a second})"""
     runs = entries(report)
-    rows = []
     for size in (256, 1024, 8192, 65536):
         for threads in (1, 2):
-            rate = {
+            yield size, threads, {
                 what: runs[f"{what}/rows:{size}/threads:{threads}/real_time"]["bytes_per_second"] / 1e9
                 for what in ("gather", "scatter", "copy_by_rows", "copy")
             }
-            rows.append([f"{size:,}", str(threads)] + [f"{rate[w]:.1f}" for w in rate])
+
+
+def movement(report):
+    rows = [[f"{n:,}", str(threads)] + [f"{r:.1f}" for r in rate.values()] for n, threads, rate in movements(report)]
     return table(["rows", "threads", "gather", "scatter", "copy, row by row", "copy"], rows)
 
 
@@ -211,13 +227,20 @@ def prefill(runs):
 
 
 def shared_keys_prefill(runs, num_recursions):
-    """Time of prefill with recursive KV sharing, as a share of keys of each recursion's own."""
-    time = lambda cache: next(
-        e["real_time"]
-        for n, e in runs.items()
-        if n.startswith(f"prefill<Recursive<mor::{cache}>, mor::Logits::last_rows>/{num_recursions}/")
-    )
-    return time("RecursiveSharingCache") / time("RecursionWiseCache")
+    """Prefill with keys of each recursion's own, and with recursive KV sharing."""
+    for cache in ("RecursionWiseCache", "RecursiveSharingCache"):
+        name = f"prefill<Recursive<mor::{cache}>, mor::Logits::last_rows>/{num_recursions}/"
+        yield next(e for n, e in runs.items() if n.startswith(name))
+
+
+def shared_prefill(runs):
+    rows = []
+    for steps in (2, 3, 4):
+        own, shared = shared_keys_prefill(runs, steps)
+        times = [f"{e['real_time']:.0f}" for e in (own, shared)]
+        ratios = [f"{shared[what] / own[what]:.2f}" for what in ("real_time", "GFLOP")]
+        rows.append([str(steps), *times, *ratios])
+    return table(["recursions", "own keys", "shared keys", "time, own = 1", "operations, own = 1"], rows)
 
 
 def train_rows(runs):
@@ -250,13 +273,22 @@ def train(runs):
     return table(header + ["GB", "memory, dense = 1"], rows)
 
 
+def peer_ratios(result):
+    """Times as fast as the peer's faster mode, turn by turn."""
+    fastest = max(result["theirs"].values(), key=lambda mode: mode["median"])
+    return [ours / theirs for ours, theirs in zip(result["ours"]["all"], fastest["all"])]
+
+
 def peers(report):
     rows = []
     for r in report["results"]:
+        ratios = peer_ratios(r)
         many = f"{r['case']}, sequences: {r['sequences']}" if r["case"] == "decode" else r["case"]
         theirs = ", ".join(f"{mode + ' ' if mode else ''}{v['median']:.0f}" for mode, v in r["theirs"].items())
-        rows.append([many, r["dtype"], r["peer"], f"{r['ours']['median']:.0f}", theirs, f"{r['ratio']:.2f}"])
-    return table(["case", "products in", "peer", "mor, tokens/s", "peer, tokens/s", "times as fast"], rows, 3)
+        rows.append([many, r["dtype"], r["peer"], f"{r['ours']['median']:.0f}", theirs]
+                    + [f"{f(ratios):.2f}" for f in (statistics.median, min, max)])
+    header = ["case", "products in", "peer", "mor, tokens/s", "peer, tokens/s", "times as fast", "slowest", "fastest"]
+    return table(header, rows, 3)
 
 
 def compiling(report):
