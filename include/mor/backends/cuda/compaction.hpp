@@ -18,8 +18,10 @@ template <class B, class Predicate>
                             IndexView<B> kept) {
     ArenaAllocator allocator{context.arena()};
     const thrust::counting_iterator<Index> numbers{0};
-    Index* const end = thrust::copy_if(context.backend().system().policy(allocator), numbers,
-                                       numbers + n, kept.data(), predicate);
+    Index* const end = context.backend().system().run_algorithm(
+        "thrust::copy_if", allocator, [&](const auto& policy) {
+            return thrust::copy_if(policy, numbers, numbers + n, kept.data(), predicate);
+        });
     return end - kept.data();
 }
 

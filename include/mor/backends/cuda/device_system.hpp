@@ -11,6 +11,7 @@
 #include <mor/core/bfloat16.hpp>
 
 #include <thrust/system/cuda/execution_policy.h>
+#include <thrust/system_error.h>
 
 #include <algorithm>
 #include <concepts>
@@ -97,10 +98,18 @@ public:
         launch(n, shared_bytes, detail::run_teams<Body>, n, body);
     }
 
-    /// Algorithms whose result is a number wait for it; the others do not.
-    template <class Allocator>
-    [[nodiscard]] auto policy(Allocator& allocator) const {
-        return thrust::cuda::par_nosync(allocator).on(detail::Device::get().stream());
+    /// Algorithms whose result is a number wait for it; the others do not. Throws DeviceError,
+    /// which names the call.
+    template <class Allocator, class Algorithm>
+    auto run_algorithm(std::string_view call, Allocator& allocator,
+                       const Algorithm& algorithm) const {
+        try {
+            return algorithm(
+                thrust::cuda::par_nosync(allocator).on(detail::Device::get().stream()));
+        } catch (const thrust::system_error& error) {
+            static_cast<void>(cudaGetLastError());  // kept for whoever asks next
+            fail<DeviceError>("mor: ", call, ": ", error.what());
+        }
     }
 
     /// See product.hpp.

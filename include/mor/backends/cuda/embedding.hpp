@@ -46,8 +46,10 @@ struct Kernel<op::EmbeddingBackward, Cuda<T, S>> {
         });
         {
             cuda::ArenaAllocator allocator{context.arena()};
-            thrust::stable_sort_by_key(system.policy(allocator), sorted.data(),
-                                       sorted.data() + rows, order.data());
+            system.run_algorithm("thrust::stable_sort_by_key", allocator, [&](const auto& policy) {
+                thrust::stable_sort_by_key(policy, sorted.data(), sorted.data() + rows,
+                                           order.data());
+            });
         }
         system.for_each_team(rows, [=] MOR_HOST_DEVICE(typename S::Team & team, Index first) {
             const View<const TokenId, 1> ids = cuda::in_kernel(sorted);

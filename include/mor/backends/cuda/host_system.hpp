@@ -61,9 +61,10 @@ struct HostSystem {
         }
     }
 
-    template <class Allocator>
-    [[nodiscard]] auto policy(Allocator& allocator) const {
-        return thrust::cpp::par(allocator);
+    template <class Allocator, class Algorithm>
+    auto run_algorithm(std::string_view /*call*/, Allocator& allocator,
+                       const Algorithm& algorithm) const {
+        return algorithm(thrust::cpp::par(allocator));
     }
 
     /// See product.hpp. Sums in double.

@@ -16,8 +16,10 @@ namespace mor::cuda::detail {
 template <class B>
 [[nodiscard]] double sum_on_host(Context<B>& context, View<double, 1, typename B::Space> x) {
     ArenaAllocator allocator{context.arena()};
-    return thrust::reduce(context.backend().system().policy(allocator), x.data(),
-                          x.data() + x.size(), 0.0);
+    return context.backend().system().run_algorithm(
+        "thrust::reduce", allocator, [&](const auto& policy) {
+            return thrust::reduce(policy, x.data(), x.data() + x.size(), 0.0);
+        });
 }
 
 /// out[j] += the sum over rows i of term(i, j); out [columns]. Rows are added in blocks, then the

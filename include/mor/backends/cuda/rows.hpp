@@ -56,9 +56,10 @@ struct Kernel<op::VisibleKeys, Cuda<T, S>> {
                 cuda::in_kernel(query_rows.positions)[i] + 1);
         });
         cuda::ArenaAllocator allocator{context.arena()};
-        return thrust::inner_product(system.policy(allocator), end.data(), end.data() + end.size(),
-                                     begin.data(), Index{0}, thrust::plus<Index>{},
-                                     thrust::minus<Index>{});
+        return system.run_algorithm("thrust::inner_product", allocator, [&](const auto& policy) {
+            return thrust::inner_product(policy, end.data(), end.data() + end.size(), begin.data(),
+                                         Index{0}, thrust::plus<Index>{}, thrust::minus<Index>{});
+        });
     }
 };
 

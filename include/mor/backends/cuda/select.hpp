@@ -61,8 +61,11 @@ private:
     static void sort_by_key(Context<B>& context, View<Key, 1, typename B::Space> keys,
                             IndexView<B> values, const Before& before) {
         cuda::ArenaAllocator allocator{context.arena()};
-        thrust::stable_sort_by_key(context.backend().system().policy(allocator), keys.data(),
-                                   keys.data() + keys.size(), values.data(), before);
+        context.backend().system().run_algorithm(
+            "thrust::stable_sort_by_key", allocator, [&](const auto& policy) {
+                thrust::stable_sort_by_key(policy, keys.data(), keys.data() + keys.size(),
+                                           values.data(), before);
+            });
     }
 };
 

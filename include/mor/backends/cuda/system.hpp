@@ -30,6 +30,9 @@ template <class Team>
 struct AnyTeamBody {
     MOR_HOST_DEVICE void operator()(Team& /*team*/, Index /*i*/) const {}
 };
+struct AnyAlgorithm {
+    int operator()(const auto& /*policy*/) const { return 0; }
+};
 struct AnyAllocator {
     using value_type = char;
     char* allocate(std::ptrdiff_t bytes);
@@ -46,8 +49,9 @@ struct AnyAllocator {
 /// thread; all threads of a team call these equally often. team.template shared<T>() is the address
 /// of `shared_bytes` bytes, aligned to 16, uninitialised, that the threads of a team share while
 /// the body runs; without that argument there are none. A team may run several bodies one after
-/// another. `policy(allocator)` is what Thrust algorithms take, whose temporary memory comes from
-/// the allocator of bytes. `product` multiplies matrices; see product.hpp.
+/// another. `run_algorithm(call, allocator, algorithm)` returns algorithm(policy), where `policy`
+/// is what Thrust takes; temporary memory comes from the allocator of bytes, and what fails is a
+/// mor::Error that names the call. `product` multiplies matrices; see product.hpp.
 template <class S>
 concept System =
     requires(const S& system, Index n, std::size_t shared_bytes, detail::AnyAllocator& allocator,
@@ -58,7 +62,7 @@ concept System =
         system.for_each(n, detail::AnyBody{});
         system.for_each_team(n, detail::AnyTeamBody<typename S::Team>{});
         system.for_each_team(n, shared_bytes, detail::AnyTeamBody<typename S::Team>{});
-        system.policy(allocator);
+        system.run_algorithm(std::string_view{}, allocator, detail::AnyAlgorithm{});
         system.product(factor, factor, matrix, Write::overwrite);
     };
 
