@@ -82,7 +82,7 @@ public:
     }
 
     /// One call of the model, or one out of the recursion and one into it. Returns false if there
-    /// was nothing to do.
+    /// was nothing to do, and nothing is left.
     bool step() {
         // In this order: what was cancelled before had arrived before.
         const bool heard_cancellation = inbox_.heard_cancellation();
@@ -110,7 +110,8 @@ public:
         for (const EngineCall& call : reports_) {
             options_.on_call(call);
         }
-        return load.running > 0;
+        // Callbacks may have submitted another.
+        return load.running > 0 || inbox_.has_arrived();
     }
 
     /// Until no request is left.

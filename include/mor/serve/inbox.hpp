@@ -45,6 +45,11 @@ public:
         return count;
     }
 
+    [[nodiscard]] bool has_arrived() {
+        const std::lock_guard lock{mutex_};
+        return !arrived_.empty();
+    }
+
     void wait(const std::stop_token& stop) {
         std::unique_lock lock{mutex_};
         changed_.wait(lock, stop, [this] { return !arrived_.empty(); });

@@ -119,17 +119,9 @@ public:
     }
 
     /// Lets `tables`, which are empty, begin with what `donor` has of the first `tokens` tokens.
-    /// Whole blocks are shared; of others the entries are copied. Returns false, without any
-    /// change, if the pool lacks the blocks for that.
-    bool share_prefix(Context<B>& context, const SequenceTables& donor, Index tokens,
+    /// Whole blocks are shared; of others, num_copied of them, the entries are copied to free ones.
+    void share_prefix(Context<B>& context, const SequenceTables& donor, Index tokens,
                       SequenceTables& tables) {
-        Index needed = 0;
-        for_each_table(donor, [&](const BlockTable& table, Index /*entries*/) {
-            needed += entries_before(table, tokens) % pool_.block_size() > 0 ? 1 : 0;
-        });
-        if (needed > pool_.num_free()) {
-            return false;
-        }
         std::vector<Index> from;
         std::vector<Index> to;
         for (std::size_t layer = 0; layer < donor.size(); ++layer) {
@@ -151,10 +143,17 @@ public:
             }
         }
         copy_entries(context, from, to);
-        return true;
     }
 
-    /// Blocks that share_prefix would share rather than allocate.
+    /// Blocks that share_prefix would allocate.
+    [[nodiscard]] Index num_copied(const SequenceTables& donor, Index tokens) const {
+        Index blocks = 0;
+        for_each_table(donor, [&](const BlockTable& table, Index /*entries*/) {
+            blocks += entries_before(table, tokens) % pool_.block_size() > 0 ? 1 : 0;
+        });
+        return blocks;
+    }
+    /// Blocks that it would share.
     [[nodiscard]] Index num_shareable(const SequenceTables& donor, Index tokens) const {
         Index blocks = 0;
         for_each_table(donor, [&](const BlockTable& table, Index /*entries*/) {

@@ -51,9 +51,15 @@ public:
     Index reuse(Context<B>& context, std::span<const TokenId> tokens, Index max_depth,
                 SequenceTables& tables) {
         const Index usable = find(tokens, max_depth);
-        return usable > 0 && cache_.share_prefix(context, prefixes_.front().tables, usable, tables)
-                   ? usable
-                   : 0;
+        if (usable == 0) {
+            return 0;
+        }
+        const SequenceTables& donor = prefixes_.front().tables;
+        if (!make_room(cache_.num_copied(donor, usable), 1)) {
+            return 0;
+        }
+        cache_.share_prefix(context, donor, usable, tables);
+        return usable;
     }
 
     /// Blocks that a sequence of `tokens` would share; what it shares them with becomes the first
@@ -81,10 +87,13 @@ public:
         });
     }
 
-    /// Drops the oldest until the pool has so many free blocks. Returns false, and drops none, if
-    /// that would not be enough.
-    bool make_room(Index blocks) {
-        if (blocks > cache_.pool().num_free() + num_droppable()) {
+    /// Drops the oldest until the pool has so many free blocks, but not the first `spared`. Returns
+    /// false, and drops none, if that would not be enough.
+    bool make_room(Index blocks, std::ptrdiff_t spared = 0) {
+        if (blocks <= cache_.pool().num_free()) {
+            return true;
+        }
+        if (blocks > cache_.pool().num_free() + num_droppable(spared)) {
             return false;
         }
         while (blocks > cache_.pool().num_free()) {

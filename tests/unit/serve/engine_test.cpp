@@ -348,6 +348,20 @@ TEST_CASE("what on_finish throws hurts nobody, and the handle learns of the end 
         engine.submit({}, {.on_finish = [](Finish, const std::exception_ptr&) { throw 1; }})));
 }
 
+TEST_CASE("what a callback submits at the end of the last request is served") {
+    Served s;
+    mor::Engine engine{s.model};
+    std::optional<mor::RequestHandle> later;
+    const auto submit = [&](Finish, const std::exception_ptr&) {
+        later = engine.submit(s.prompt, {.max_new_tokens = 2});
+    };
+    auto cancelled = engine.submit(s.prompt, {.on_finish = submit});
+    cancelled.cancel();
+    engine.run();
+    REQUIRE(later);
+    CHECK(later->finish() == Finish::length);
+}
+
 TEST_CASE("callbacks submit, and cancel their own request and others") {
     Served s;
     mor::Engine engine{s.model};

@@ -91,6 +91,17 @@ public:
     struct Pending {
         mor::RequestHandle handle;
         Index submitted = 0;  // when
+        bool is_wrong = false;
+
+        /// An error is its own, and stays its own.
+        void check_end(Finish how) const {
+            if (is_wrong) {
+                // What a callback throws never happens if no token comes.
+                CHECK(how != Finish::length);
+            } else {
+                CHECK(how != Finish::failed);
+            }
+        }
     };
     std::deque<Pending> pending;
 
@@ -112,7 +123,7 @@ public:
         } else if (kind == 4) {
             prompt.back() = poison;
         }
-        pending.push_back({engine_.submit(prompt, options), now});
+        pending.push_back({engine_.submit(prompt, options), now, kind < 5});
         if (kind >= 18) {
             pending[static_cast<std::size_t>(integer(0, std::ssize(pending)))].handle.cancel();
         }
@@ -136,6 +147,7 @@ Finish end_of_oldest(Client& client) {
     } catch (const std::exception&) {  // what was wrong with it
     }
     const Finish how = oldest.finish();
+    client.pending.front().check_end(how);
     client.pending.pop_front();
     return how;
 }
@@ -155,6 +167,7 @@ TEST_CASE("20,000 requests leave nothing behind, and none waits for ever") {
                 ++at;
                 continue;
             }
+            at->check_end(how);
             ends.add(how);
             longest_wait = std::max(longest_wait, steps - at->submitted);
             at = client.pending.erase(at);
