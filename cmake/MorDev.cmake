@@ -7,6 +7,11 @@ target_compile_options(mor_dev INTERFACE
 if(MOR_NATIVE)
     target_compile_options(mor_dev INTERFACE -march=native)
 endif()
+# For any x86-64 processor. Linked after mor_dev, whose flags it overrules.
+add_library(mor_portable INTERFACE)
+if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
+    target_compile_options(mor_portable INTERFACE -march=x86-64)
+endif()
 if(MOR_SANITIZE)
     set(sanitize -fsanitize=${MOR_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
     target_compile_options(mor_dev INTERFACE ${sanitize} -g1)

@@ -37,16 +37,17 @@ the model's parts: queues, admission, page tables' growth, sampling, callbacks.
 
 ## Against the bound
 
-Where arithmetic is the limit, gain over vanilla cannot exceed the ratio of operations for a token, counted as
+Where arithmetic is the limit and calls are equally full, gain over vanilla is the ratio of operations for a token, counted as
 executed. "Block" compares the time of the shared block with that of a plain recursive model; "whole" the tokens a
-second with vanilla's, unshared layers, head, cache and scheduling included.
+second with vanilla's, unshared layers, head, cache and scheduling included. Not all models have as many layers, because steps are
+of whole ones ({layers}), so the ratios are not those of the paper's shapes.
 
 {bounds}
 
 Ratios are medians over the repetitions, in which all lines run in turn. Read "batch 32" with care: calls have 32 rows at
 most in every line, but depth-wise batching has 63 sequences under way and vanilla 32, with more cache in all (first table)
-and fuller calls while requests run out. That, and noise, is why lines pass 100 %: they do not show a gain beyond the
-operations saved. On shared cores single lines vary by 10 % and more between repetitions (the JSON has all times).
+and fuller calls while requests run out. Lines that pass 100 % do not show a gain beyond the operations saved: vanilla's own
+runs, slowest to fastest, are {spread} apart on these shared cores (the JSON has all times).
 "Equal memory" gives MoR as many sequences as fit where 32 of vanilla do, with calls of half as many rows, so that one of
 the two calls is always full. On these cores that changes little: products are limited by arithmetic from about 16 rows on,
 so a larger batch brings no gain beyond full calls, and the bound stays the ratio of operations. The paper's 2.06x at the
@@ -55,7 +56,8 @@ largest batch is for a GPU, where reading weights dominates; that is not measure
 ## Bubbles
 
 Sequence-wise batching sends all rows of a token through every step of its deepest; the calls of later steps are
-emptier. In the steady part of the run:
+emptier. In the middle half of the calls, and in all of them, while the engine fills and empties; depth-wise batching has 63
+sequences for its calls of 32 rows, the other 32:
 
 {bubbles}
 
@@ -66,18 +68,18 @@ it is little: sequence-wise batching of more sequences is about as fast, and wai
 
 ## Where the time goes
 
-`{profile_command}` (MoR with three recursions, all its lines) under `scripts/profile.py`, share of the samples of both threads:
+`{profile_command}` (MoR with three recursions, all its lines) under `scripts/profile.py`, share of the samples of both threads, from a twentieth of a
+percent on; sampling is part of what the first table calls scheduler, which is wall time of one thread while the other waits:
 
 {profile}
-
-"Engine" is the scheduler alone. What the first table calls scheduler is wall time of one thread while the other waits, so a
-share here counts about twice there; most of it is sampling.
 
 ## Memory
 
 Keys and values stored for a token by the shared layers, over those of a model in which every token takes every step; the
-paper's (Nr+1)/(2Nr). Counted when a sequence ends. What differs is the depths drawn in so few tokens: that a row stores
-keys for the steps it took, and no others, is a test.
+paper's (Nr+1)/(2Nr). "Entries" are counted when a sequence ends; what differs is the depths drawn in so few tokens: that a row
+stores keys for the steps it took, and no others, is a test. "Blocks" is the most memory that the pool gave away in the run,
+sequence-wise, over vanilla's for as many sequences and layers, unshared ones included: with blocks that are not full, of which more
+tables have more.
 
 {memory}
 
@@ -173,22 +175,40 @@ def bubbles(reports):
     rows = []
     for report in reports:
         for steps in (2, 3, 4):
-            one = find(report, f"MoR {steps}", "sequence_wise")["occupancy_steady"]
-            other = find(report, f"MoR {steps}", "depth_wise")["occupancy_steady"]
-            rows.append(
-                [
-                    f"{report['shape']} MoR {steps}",
-                    f"{100 * (1 - one):.0f} %",
-                    f"{100 * (1 - other):.0f} %",
-                    f"{100 * (1 - (1 - other) / (1 - one)):.0f} %",
-                ]
-            )
-    return table(["model", "empty rows, sequence-wise", "depth-wise", "removed"], rows)
+            cells = []
+            for what in ("occupancy_steady", "occupancy"):
+                one = 1 - find(report, f"MoR {steps}", "sequence_wise")[what]
+                other = 1 - find(report, f"MoR {steps}", "depth_wise")[what]
+                cells += [f"{100 * part:.0f} %" for part in (one, other, 1 - other / one)]
+            rows.append([f"{report['shape']} MoR {steps}", *cells])
+    header = ["model", "empty rows, sequence-wise", "depth-wise", "removed"]
+    return table(header + ["all calls: sequence-wise", "depth-wise", "removed"], rows)
+
+
+def num_layers(r):
+    """Of a vanilla model, all of which a token stores."""
+    return r["stored_bytes_per_token"] / r["layer_bytes_per_token"]
+
+
+def layer_counts(reports):
+    parts = []
+    for report in reports:
+        counts = {"vanilla": round(num_layers(find(report, "vanilla", "sequence_wise")))}
+        for steps in (2, 3, 4):
+            counts[f"MoR {steps}"] = find(report, f"MoR {steps}", "depth_wise")["block_layers"] + 2
+        parts.append(f"{report['shape']}: " + ", ".join(f"{name} {count:.0f}" for name, count in counts.items()))
+    return "; ".join(parts)
+
+
+def spread(reports):
+    runs = [find(report, "vanilla", "sequence_wise")["seconds_of_runs"] for report in reports]
+    return " and ".join(f"{100 * (max(times) / min(times) - 1):.0f} %" for times in runs)
 
 
 def memory(reports):
     rows = []
     for report in reports:
+        vanilla = find(report, "vanilla", "sequence_wise")
         for r in rows_of(report, "batch 32"):
             if not r["model"].startswith("MoR") or r["scheduling"] != "depth_wise":
                 continue
@@ -196,15 +216,13 @@ def memory(reports):
             layers = r["stored_bytes_per_token"] / r["layer_bytes_per_token"] - 2
             share = layers / r["block_layers"]
             expected = (steps + 1) / (2 * steps)
-            rows.append(
-                [
-                    f"{report['shape']} {r['model']}",
-                    f"{expected:.3f}",
-                    f"{share:.3f}",
-                    f"{100 * (share / expected - 1):+.1f} %",
-                ]
-            )
-    return table(["model", "(Nr+1)/(2Nr)", "measured", "difference"], rows)
+            paged = find(report, r["model"], "sequence_wise")["peak_cache_bytes"] / (r["block_layers"] + 2)
+            paged /= vanilla["peak_cache_bytes"] / num_layers(vanilla)
+            whole = (expected * r["block_layers"] + 2) / (r["block_layers"] + 2)
+            cells = [[f"{a:.3f}", f"{b:.3f}", f"{100 * (b / a - 1):+.1f} %"] for a, b in ((expected, share), (whole, paged))]
+            rows.append([f"{report['shape']} {r['model']}", *cells[0], *cells[1]])
+    header = ["model", "(Nr+1)/(2Nr)", "entries", "difference", "the same, with unshared layers", "blocks", "difference"]
+    return table(header, rows)
 
 
 def profile(report):
@@ -275,6 +293,8 @@ def main():
         repetitions=reports[0]["repetitions"],
         throughput=throughput(reports),
         bounds=bounds(reports),
+        layers=layer_counts(reports),
+        spread=spread(reports),
         bubbles=bubbles(reports),
         memory=memory(reports),
         latency=latency(load),

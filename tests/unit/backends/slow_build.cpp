@@ -10,6 +10,10 @@
 #include <iterator>
 #include <string>
 
+#ifdef __AVX2__
+#error "compiled for a newer processor"
+#endif
+
 namespace {
 
 /// What reaches the standard error stream meanwhile.
