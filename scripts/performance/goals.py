@@ -141,10 +141,10 @@ def of_compiling(report):
 LIMITS = {
     "own products of 512 rows and more, bfloat16": "rounding the factors, and panels that are read twice as fast as in float",
     "products of 512 rows by Eigen": "it packs both factors in every call: see design 11",
-    "own products of 512 rows and more, float": "the shares of other runs differ by a tenth, with the machine's clock",
+    "own products of 512 rows and more, float": "the same code reached up to a tenth more in other runs",
     "routing overhead": "in bfloat16 the block takes half the time, and the router's parts as long as in float",
-    "MoR of balanced random depths, prefill": "attention, norms and rows' movement, which do not shrink as products do",
-    "time saved over": "with few rows left a step's products are less efficient; noise of a tenth in single settings",
+    "MoR of balanced random depths, prefill": "single runs: another one of the same code had 1.04 at most",
+    "time saved over": "single settings vary by a tenth and more from run to run",
     "gather": "rows left out come along with their neighbours' cache lines, and take room in the caches",
     "scatter": "the same; and a line is read before it is written",
     "dense 135M, decode of 1": "both read the weights about as fast as memory gives them, and memory has two speeds here",
