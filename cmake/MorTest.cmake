@@ -10,14 +10,16 @@ foreach(label fast slow threads)
 endforeach()
 
 # mor_add_test(<name> SOURCES <file>... [LABELS fast|slow [threads]...] [ARGUMENTS <word>...]
-#              [OPTIMIZED])
+#              [OPTIMIZED | PORTABLE])
 #
 # Builds the executable <name>_test and registers it with CTest as <name>. Without a label it is
 # fast: under a second or two, so that it also runs under the sanitizers. Tests that start threads
 # add the label threads and run under the thread sanitizer. A release build compiles a test with -O1,
-# in two thirds of the time, unless it is OPTIMIZED: those of the kernels are, as users' code is.
+# in two thirds of the time, unless it is OPTIMIZED: those of the kernels are, as users' code is. A
+# PORTABLE one is compiled for any processor of the kind, and linked with no code compiled for this one,
+# which could take the place of its own.
 function(mor_add_test name)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "OPTIMIZED" "" "SOURCES;LABELS;ARGUMENTS")
+    cmake_parse_arguments(PARSE_ARGV 1 arg "OPTIMIZED;PORTABLE" "" "SOURCES;LABELS;ARGUMENTS")
     if(arg_UNPARSED_ARGUMENTS OR NOT arg_SOURCES)
         message(FATAL_ERROR "mor_add_test(${name}): expected SOURCES <file>..., "
             "got '${arg_UNPARSED_ARGUMENTS}'")
@@ -28,7 +30,12 @@ function(mor_add_test name)
 
     set(executable ${name}_test)
     add_executable(${executable} ${arg_SOURCES})
-    target_link_libraries(${executable} PRIVATE mor_test_main mor_dev)
+    if(arg_PORTABLE)
+        target_sources(${executable} PRIVATE main.cpp)
+        target_link_libraries(${executable} PRIVATE mor::mor doctest::doctest mor_dev mor_portable)
+    else()
+        target_link_libraries(${executable} PRIVATE mor_test_main mor_dev)
+    endif()
     target_include_directories(${executable} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
     if(NOT arg_OPTIMIZED)
         target_compile_options(${executable} PRIVATE $<$<CONFIG:Release>:-O1>)

@@ -76,9 +76,9 @@ together; "losses" is the router's backward pass, which inference does not have.
 
 "Overhead" is all of a step but the block, over the block. "Saved" is against the dense recursive model of the same shape, timed in
 turn; the ideal ratio is 1. "Violation" is by how much the fullest depth exceeds the mean (MaxVio); the weights are random, so it
-says what balancing has to do. "fixed" sends every token through every step, and shows what routing costs that decides nothing. "Select" is the router's decision less its network, which is timed apart: 0 where that is below the
-noise. Where few
-operations are saved, noise moves the ratio far from 1. A strategy of your own is one line in `benchmarks/routing.cpp`; `parity` is one.
+says what balancing has to do. "fixed" sends every token through every step, and shows what routing costs that decides nothing.
+"Select" is the router's decision less its network, which is timed apart: 0 where that is below the noise. Where few operations
+are saved, noise moves the ratio far from 1. A strategy of your own is one line in `benchmarks/routing.cpp`; `parity` is one.
 
 ![Time by part of a step](performance_strategies.svg)
 
@@ -121,8 +121,8 @@ The memory of activations is made one piece when the second update begins; the t
 ## Beside llama.cpp and PyTorch
 
 `benchmarks/peers/beside.py`: the dense model of 135M parameters, {peer_threads} threads, turn by turn in one run,
-{turns} turns, tokens a second in the median, and how many times as fast in the median turn, the slowest and the fastest. {peer_versions}. Prefill is of 512 tokens, decoding follows 64, training is an update of 4 x 256 tokens
-with AdamW. PyTorch runs as it comes and compiled; the faster one counts, and a mode that was slower by a tenth in both of the first two
+{turns} turns: tokens a second in the median, and how many times as fast in the median turn, the slowest and the fastest.
+{peer_versions}. Prefill is of 512 tokens, decoding follows 64, training is an update of 4 x 256 tokens with AdamW. PyTorch runs as it comes and compiled; the faster one counts, and a mode that was slower by a tenth in both of the first two
 turns had no more.
 
 {peers}

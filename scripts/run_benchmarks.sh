@@ -16,7 +16,12 @@ commit=$(git rev-parse --short HEAD)
 [[ -z $(git status --porcelain -- include 'benchmarks/*.[ch]pp') ]] || commit+=-dirty
 for name in "${names[@]}"; do
     report="benchmarks/results/$name.json"
-    "build/release/benchmarks/$name" --benchmark_enable_random_interleaving=true \
+    # The others say themselves how often they run.
+    case $name in
+        ops | selection*) repeated=(--benchmark_repetitions=5 --benchmark_min_time=0.1) ;;
+        *) repeated=() ;;
+    esac
+    "build/release/benchmarks/$name" "${repeated[@]}" --benchmark_enable_random_interleaving=true \
         --benchmark_context=commit="$commit" \
         --benchmark_out="$report" --benchmark_out_format=json
     # Which host it was and where its files lay is nobody's business.

@@ -5,9 +5,9 @@ beside llama.cpp, prefill and training beside PyTorch, in float and bfloat16.
 
 Needs the benchmarks (scripts/run_benchmarks.sh builds them). The first run installs the newest peers
 into a scratch folder; see llama_cpp.py. In each turn every program runs once, one after another, so
-that a machine's slow minutes fall on all of them; who is first alternates. A mode
-of PyTorch that was the slower in both of the first two turns by a tenth has no more turns. All programs use
-as many threads as there are cores. Leave the machine alone.
+that a machine's slow minutes fall on all of them; who is first alternates. A mode of PyTorch that was
+the slower in both of the first two turns by a tenth has no more turns. All programs use as many threads
+as there are cores. Leave the machine alone.
 usage: beside.py OUTPUT.json [--turns 5] [--scratch DIR]
 """
 import argparse

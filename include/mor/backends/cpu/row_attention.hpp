@@ -19,11 +19,11 @@ namespace mor::cpu::detail {
 
 inline constexpr Index largest_block = 64;  // of keys
 
-/// Weights of a block of keys, for some heads: [heads, largest_block].
+/// What a block of keys adds to the results of the heads that share them.
 template <class T>
 struct BlockWeights {
-    const T* weights;
-    const T* values;  // [keys, dim], `stride` from one to the next
+    const T* weights;  // [heads, largest_block]
+    const T* values;   // [keys, dim], `stride` from one to the next
     Index keys;
     Index stride;
     Index dim;
@@ -86,21 +86,34 @@ struct BlockWeights {
         }
     }
 
-    void add_heads(Index heads) const {
-        constexpr Index together = num_registers >= 32 ? 4 : 2;
-        Index head = 0;
-        for (; head + together <= heads; head += together) {
-            add<together>(head);
+    /// Heads [head, heads), at most H at once.
+    template <Index H = num_registers >= 32 ? 4 : 2>
+    void add_heads(Index head, Index heads) const {
+        for (; head + H <= heads; head += H) {
+            add<H>(head);
         }
-        if (together == 4 && heads - head == 3) {
-            add<3>(head);
-            return;
-        }
-        for (; head < heads; ++head) {
-            add<1>(head);
+        if constexpr (H > 1) {
+            if (head < heads) {
+                add_heads<H - 1>(head, heads);
+            }
         }
     }
 };
+
+/// Columns [first, last) of the keys and values from number `key` on, before `end`: a large block
+/// of them, or as many small ones as that holds. Returns the number of the next.
+template <class T, class Ranges>
+[[nodiscard]] Index bring_keys_into_cache(const Ranges& ranges, Index block_size, Index key,
+                                          Index end, View<const T, 2> k, View<const T, 2> v,
+                                          Index first, Index last) {
+    const Index next = std::min(end, key + largest_block / block_size * block_size);
+    for (const auto& x : {k, v}) {
+        for (Index j = key; j < next; j += block_size) {
+            bring_into_cache(x, ranges.row_of(j), std::min(block_size, next - j), first, last);
+        }
+    }
+    return next;
+}
 
 /// Query row i of the kv heads [first_kv, last_kv), with all heads of each. Keys come block by
 /// block, and each block serves all heads before the next.
@@ -119,19 +132,13 @@ void attend_row(const AttentionShape& shape, Index i, Index first_kv, Index last
     std::fill_n(softmax, heads, OnlineSoftmax<T>{});
     T* const scores = thread_scratch<T, 2>(heads * largest_block);
     const Index block_size = ranges.is_paged() ? ranges.block_size : largest_block;
-    const Index blocks_together = std::max<Index>(1, largest_block / block_size);
     Index fetched = ranges.begin[i];
     for (Index key = ranges.begin[i]; key < ranges.end[i]; key += block_size) {
         const Index keys = std::min(block_size, ranges.end[i] - key);
         const Index row = ranges.row_of(key);
         if (key == fetched) {
-            fetched = std::min(ranges.end[i], key + blocks_together * block_size);
-            for (const auto& x : {k, v}) {
-                for (Index j = key; j < fetched; j += block_size) {
-                    bring_into_cache(x, ranges.row_of(j), std::min(block_size, fetched - j),
-                                     first_kv * dim, last_kv * dim);
-                }
-            }
+            fetched = bring_keys_into_cache<T>(ranges, block_size, key, ranges.end[i], k, v,
+                                               first_kv * dim, last_kv * dim);
         }
         for (Index kv = first_kv; kv < last_kv; ++kv) {
             const DotProduct<T> product{.x = q.row(i).data() + kv * group * dim,
@@ -154,7 +161,7 @@ void attend_row(const AttentionShape& shape, Index i, Index first_kv, Index last
                                           .stride = v.columns(),
                                           .dim = dim,
                                           .out = result + own * dim};
-            weights.add_heads(group);
+            weights.add_heads(0, group);
         }
     }
     for (Index h = 0; h < heads; ++h) {
