@@ -4,6 +4,7 @@
 // are served as they come, at rates from idle to overload. Every model sees the same requests.
 //
 // usage: serve_latency 135M|360M REQUESTS OUTPUT.json
+// Three such streams of requests, each at every rate; the times of all are put together.
 #include "machine.hpp"
 #include "serving.hpp"
 
@@ -50,14 +51,32 @@ std::vector<Request> make_requests(Index count, mor::Random& random) {
     return requests;
 }
 
+/// Of one rate.
+struct Point {
+    double seconds = 0;
+    double requests = 0;
+    double tokens = 0;
+    std::vector<double> first_waits = {};
+    std::vector<double> waits = {};
+
+    [[nodiscard]] Json report(double load, double rate) const {
+        return {{"load", load},
+                {"requests_per_second", rate},
+                {"served_per_second", requests / seconds},
+                {"tokens_per_second", tokens / seconds},
+                {"first_token_median", quantile(first_waits, 0.5)},
+                {"first_token_p99", quantile(first_waits, 0.99)},
+                {"between_tokens_median", quantile(waits, 0.5)},
+                {"between_tokens_p99", quantile(waits, 0.99)}};
+    }
+};
+
 /// Serves the requests, `rate` a second; 0: all at once.
 template <class Scheduling, class A>
-Json serve(const mor::Model<A, Cpu>& model, const std::vector<Request>& requests, double rate) {
-    mor::Engine<A, Cpu, Scheduling> engine{
-        model, {.max_batch = 32, .cache_bytes = Index{1} << 28, .max_prefixes = 0}};
+void serve(const mor::Model<A, Cpu>& model, const std::vector<Request>& requests, double rate,
+           Point& point) {
+    mor::Engine<A, Cpu, Scheduling> engine{model, {.max_batch = 32, .cache_bytes = Index{1} << 28}};
     std::vector<double> last(requests.size());
-    std::vector<double> first_waits;
-    std::vector<double> waits;
     std::vector<mor::RequestHandle> handles;
     const auto start = Clock::now();
     const auto now = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
@@ -70,7 +89,7 @@ Json serve(const mor::Model<A, Cpu>& model, const std::vector<Request>& requests
                            .sampling = {.temperature = 0},
                            .on_token = [&, i, is_first = true](const mor::ServedToken&) mutable {
                                const double at = now();
-                               (is_first ? first_waits : waits).push_back(at - last[i]);
+                               (is_first ? point.first_waits : point.waits).push_back(at - last[i]);
                                is_first = false;
                                last[i] = at;
                            }}));
@@ -86,32 +105,28 @@ Json serve(const mor::Model<A, Cpu>& model, const std::vector<Request>& requests
             std::this_thread::sleep_for(std::chrono::duration<double>(due(handles.size()) - now()));
         }
     }
-    const double seconds = now();
+    point.seconds += now();
     for (const mor::RequestHandle& handle : handles) {
         mor::check<mor::Error>(handle.finish() == mor::Finish::length, "a request did not finish");
     }
-    return {{"requests_per_second", rate},
-            {"seconds", seconds},
-            {"served_per_second", static_cast<double>(requests.size()) / seconds},
-            {"tokens_per_second", static_cast<double>(engine.counts().tokens) / seconds},
-            {"first_token_median", quantile(first_waits, 0.5)},
-            {"first_token_p99", quantile(first_waits, 0.99)},
-            {"between_tokens_median", quantile(waits, 0.5)},
-            {"between_tokens_p99", quantile(waits, 0.99)}};
+    point.requests += static_cast<double>(requests.size());
+    point.tokens += static_cast<double>(engine.counts().tokens);
 }
+
+using Requests = std::vector<Request>;
 
 struct Curve {
     std::string model;
     std::string_view scheduling;
-    std::function<Json(double rate)> measure;
+    std::function<void(const Requests& requests, double rate, Point& point)> measure;
     Json points = Json::array();
 };
 
 template <class Scheduling, class A>
-Curve curve(const std::string& name, const std::shared_ptr<mor::Model<A, Cpu>>& model,
-            const std::vector<Request>& requests) {
-    return {name, Scheduling::name,
-            [=, &requests](double rate) { return serve<Scheduling>(*model, requests, rate); }};
+Curve curve(const std::string& name, const std::shared_ptr<mor::Model<A, Cpu>>& model) {
+    return {name, Scheduling::name, [=](const Requests& requests, double rate, Point& point) {
+                serve<Scheduling>(*model, requests, rate, point);
+            }};
 }
 
 void print(const Curve& curve) {
@@ -137,29 +152,43 @@ int main(int argc, char** argv) try {
     sizes.max_positions = 256;
     const mor::ModelConfig recursive = sizes_with_steps(sizes, 3);
     mor::Random random{1};
-    const std::vector<Request> requests = make_requests(std::atol(argv[2]), random);
+    std::vector<Requests> streams;
+    for (int i = 0; i < 3; ++i) {
+        streams.push_back(make_requests(std::atol(argv[2]), random));
+    }
     Cpu cpu;
     const auto vanilla = std::make_shared<mor::Model<mor::Vanilla, Cpu>>(
         cpu, sizes, mor::ArchitectureOptions<mor::Vanilla>{}, 1);
     const auto mor3 = std::make_shared<mor::Model<BalancedMoR, Cpu>>(
         cpu, recursive, mor::ArchitectureOptions<BalancedMoR>{.sharing = {.num_recursions = 3}}, 1);
-    std::vector<Curve> curves{curve<mor::SequenceWise>("vanilla", vanilla, requests),
-                              curve<mor::SequenceWise>("MoR 3", mor3, requests),
-                              curve<mor::DepthWise>("MoR 3", mor3, requests)};
+    std::vector<Curve> curves{curve<mor::SequenceWise>("vanilla", vanilla),
+                              curve<mor::SequenceWise>("MoR 3", mor3),
+                              curve<mor::DepthWise>("MoR 3", mor3)};
     for (const Curve& each : curves) {
-        static_cast<void>(each.measure(0));  // the first run packs the weights
+        Point first;  // packs the weights
+        each.measure(streams.front(), 0, first);
     }
     // Loads are shares of what vanilla serves when all requests are there from the start.
-    const double most = curves.front().measure(0)["served_per_second"];
-    for (const double load : {0.5, 0.75, 0.9, 1.0, 1.15, 1.3, 1.6}) {
-        for (Curve& each : curves) {
-            each.points.push_back(each.measure(load * most));
-            each.points.back()["load"] = load;
-            print(each);
+    Point all;
+    for (const Requests& requests : streams) {
+        curves.front().measure(requests, 0, all);
+    }
+    const double most = all.requests / all.seconds;
+    for (const double load : {0.5, 0.75, 1.0, 1.3, 1.6}) {
+        std::vector<Point> points(curves.size());
+        for (const Requests& requests : streams) {
+            for (std::size_t i = 0; i < curves.size(); ++i) {
+                curves[i].measure(requests, load * most, points[i]);
+            }
+        }
+        for (std::size_t i = 0; i < curves.size(); ++i) {
+            curves[i].points.push_back(points[i].report(load, load * most));
+            print(curves[i]);
         }
     }
     Json report{{"command", std::string{"serve_latency "} + argv[1] + " " + argv[2]},
                 {"machine", benchmarks::machine()},
+                {"streams", streams.size()},
                 {"vanilla_requests_per_second", most},
                 {"curves", Json::array()}};
     for (const Curve& each : curves) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mor/serve/batch.hpp>
+#include <mor/serve/drawn_tokens.hpp>
 #include <mor/serve/engine_options.hpp>
 #include <mor/serve/inbox.hpp>
 #include <mor/serve/request.hpp>
@@ -48,7 +49,7 @@ public:
           context_{model.backend()},
           cache_{model.key_uses(), model.config().num_kv_heads * model.config().head_dim,
                  options_.cache_bytes, options_.block_size},
-          memory_{cache_, options_.max_prefixes, num_places()},
+          memory_{cache_, options_, model.config().max_positions, num_places()},
           rows_{model, context_, cache_, num_places()} {
         check<ConfigError>(cache_.most_bytes(1) <= options_.cache_bytes,
                            "mor::Engine: cache_bytes is ", options_.cache_bytes,
@@ -218,7 +219,7 @@ private:
         const bool is_cut =
             detail::take_stepping(queues_, mixes, depth, options_.max_batch, batch_);
         steps_ = detail::collect<Index>(batch_, [](const ServedRow& row) { return row.depth; });
-        call(EnginePart::shared_block, [&] { rows_.step(batch_); });
+        call(EnginePart::shared_block, std::ssize(batch_), [&] { rows_.step(batch_); });
         if (is_cut) {
             queues_.stepping.splice(queues_.stepping.begin(), queues_.taken,
                                     std::prev(queues_.taken.end()));
@@ -249,7 +250,7 @@ private:
         if (batch_.empty()) {
             return false;
         }
-        call(EnginePart::enter, [&] { rows_.enter(batch_); });
+        call(EnginePart::enter, std::ssize(batch_), [&] { rows_.enter(batch_); });
         queues_.sort_taken();
         return true;
     }
@@ -265,35 +266,34 @@ private:
         if (batch_.empty()) {
             return false;
         }
-        std::vector<ServedRow*> last;  // of those sequences whose next token is to be drawn
+        std::vector<Sequence*> drawing;  // whose next tokens are to be drawn
+        std::vector<ServedRow*> last;    // of their rows
         for (const auto& sequence : queues_.taken) {
             if (std::ssize(sequence->rows) == sequence->num_unprocessed()) {
+                drawing.push_back(sequence.get());
                 last.push_back(&sequence->rows.back());
             }
         }
         std::span<const typename B::Element> logits;
-        call(
-            EnginePart::leave,
-            [&] {
-                rows_.leave(batch_);
-                if (!last.empty()) {
-                    logits = rows_.logits(last);
-                }
-            },
-            std::ssize(last));
-        const auto vocabulary = static_cast<std::size_t>(model_.config().vocab_size);
+        call(EnginePart::leave, std::ssize(batch_), [&] {
+            rows_.leave(batch_);
+            if (!last.empty()) {
+                logits = rows_.logits(last);
+            }
+        });
+        if (!drawing.empty()) {
+            call(EnginePart::draw, std::ssize(drawing),
+                 [&] { detail::draw_tokens<B>(context_.backend(), drawing, logits, drawn_); });
+        }
+        auto drawn = drawn_.begin();
         while (!queues_.taken.empty()) {
             Sequence& sequence = *queues_.taken.front();
             const Index depth = sequence.rows.back().depth;
             const bool draws = std::ssize(sequence.rows) == sequence.num_unprocessed();
             sequence.processed += std::ssize(sequence.rows);
             memory_.end_rows(sequence);
-            if (draws) {
-                const auto own = logits.first(vocabulary);
-                logits = logits.subspan(vocabulary);
-                if (draw(queues_.taken, own, depth)) {
-                    continue;
-                }
+            if (draws && add_token(queues_.taken, *drawn++, depth)) {
+                continue;
             }
             queues_.entering.splice(queues_.entering.end(), queues_.taken, queues_.taken.begin());
         }
@@ -306,8 +306,8 @@ private:
         }
     }
 
-    /// Draws the next token of the queue's first sequence. Returns true if it ended there.
-    bool draw(Queue& queue, std::span<const typename B::Element> logits, Index depth) {
+    /// Gives the queue's first sequence its next token. Returns true if it ended there.
+    bool add_token(Queue& queue, const detail::DrawnToken& drawn, Index depth) {
         Sequence& sequence = *queue.front();
         const RequestOptions& options = sequence.options;
         const auto ends = [&](Finish how) {
@@ -322,17 +322,17 @@ private:
             memory_.keep(sequence);
         }
         try {
-            const TokenId token = sequence.sampler.sample(logits, sequence.tokens);
-            if (std::find(options.stop_tokens.begin(), options.stop_tokens.end(), token) !=
+            if (drawn.error) {
+                std::rethrow_exception(drawn.error);
+            }
+            if (std::find(options.stop_tokens.begin(), options.stop_tokens.end(), drawn.token) !=
                 options.stop_tokens.end()) {
                 return ends(Finish::stop_token);
             }
-            sequence.tokens.push_back(token);
+            sequence.tokens.push_back(drawn.token);
             ++counts_.tokens;
-            ServedToken served{.token = token, .depth = depth};
-            if (options.wants_log_probabilities) {
-                served.log_probability = log_probability(logits, token);
-            }
+            const ServedToken served{
+                .token = drawn.token, .depth = depth, .log_probability = drawn.log_probability};
             if (options.on_token) {
                 options.on_token(served);
             } else {
@@ -351,16 +351,15 @@ private:
         return false;
     }
 
-    /// Runs a part of the model for batch_, the rows of the sequences taken.
+    /// Runs a part for `rows` rows of the sequences taken.
     template <class Function>
-    void call(EnginePart part, Function&& function, Index drawn = 0) {
+    void call(EnginePart part, Index rows, Function&& function) {
         const auto start = Clock::now();
         function();
         if (options_.on_call) {
             const std::chrono::duration<double> seconds = Clock::now() - start;
             EngineCall report{.part = part,
-                              .rows = std::ssize(batch_),
-                              .drawn = drawn,
+                              .rows = rows,
                               .seconds = seconds.count(),
                               .cache_bytes = cache_bytes_in_use()};
             if (part == EnginePart::shared_block) {
@@ -410,7 +409,8 @@ private:
     detail::Inbox inbox_;
     detail::Queues queues_;
     EngineCounts counts_;
-    std::vector<ServedRow*> batch_;    // of the running call
+    std::vector<ServedRow*> batch_;  // of the running call
+    std::vector<detail::DrawnToken> drawn_;
     std::vector<Index> steps_;         // [batch_] of the shared block
     std::vector<EngineCall> reports_;  // of the running step
 

@@ -16,16 +16,16 @@ namespace mor {
 enum class EnginePart {
     enter,         // embedding and first layers
     shared_block,  // one recursion step
-    leave          // last layers, and head for the rows whose next token is drawn
+    leave,         // last layers, and head for the rows whose next token is drawn
+    draw           // of these tokens
 };
 
-/// One call of a part of the model, for watching an engine at work.
+/// One call of a part, for watching an engine at work.
 struct EngineCall {
     EnginePart part = EnginePart::shared_block;
     Index rows = 0;
-    Index drawn = 0;                    // of these, how many had their next token drawn
     std::span<const Index> steps = {};  // [rows] of the shared block; valid during the callback
-    double seconds = 0;                 // of the model alone
+    double seconds = 0;                 // of the part alone
     Index cache_bytes = 0;              // of blocks in use
 };
 
@@ -35,7 +35,10 @@ struct EngineOptions {
     Index prefill_chunk = 0;       // rows of one sequence in a call; 0: a quarter of max_batch
     Index cache_bytes = 1L << 28;  // of keys and values, allocated at once
     Index block_size = 16;         // entries of a cache block, at most 64
-    Index max_prefixes = 8;        // beginnings whose keys are kept for requests that begin alike
+    // The share of max_new_tokens that answers take before a stop token, as far as admission is to
+    // reckon with it. What is too low costs preemptions, what is too high unused memory.
+    double expected_length = 1.0;
+    Index max_prefixes = 8;  // beginnings whose keys are kept for requests that begin alike
     // Called at the end of a step for each of its calls, on the engine's thread. What it throws
     // leaves `step`, and the step's other calls go unreported; the engine can go on.
     std::function<void(const EngineCall&)> on_call = {};
@@ -70,6 +73,9 @@ namespace detail {
                        "mor::Engine: block_size is ", options.block_size, ", expected 1 to 64");
     check<ConfigError>(options.cache_bytes > 0, "mor::Engine: cache_bytes is ", options.cache_bytes,
                        ", expected more than 0");
+    check<ConfigError>(options.expected_length >= 0 && options.expected_length <= 1,
+                       "mor::Engine: expected_length is ", options.expected_length,
+                       ", expected 0 to 1");
     check<ConfigError>(options.max_prefixes >= 0, "mor::Engine: max_prefixes is ",
                        options.max_prefixes, ", expected 0 or more");
     if (options.prefill_chunk == 0) {

@@ -41,6 +41,11 @@ public:
     [[nodiscard]] const detail::KeyUse& use_of(Index layer) const {
         return uses_[static_cast<std::size_t>(layer)];
     }
+    /// Tables of a sequence that are in use.
+    [[nodiscard]] Index num_tables() const {
+        return std::count_if(uses_.begin(), uses_.end(),
+                             [](const detail::KeyUse& use) { return use.computes(); });
+    }
     [[nodiscard]] SequenceTables make_tables() const { return SequenceTables(uses_.size()); }
 
     /// Blocks that a sequence of `tokens` tokens needs if every token takes every step.
@@ -87,21 +92,34 @@ public:
         trim(tables);
     }
 
-    /// A copy of tables that will not grow: it shares their blocks.
-    void share(const SequenceTables& copy) {
-        for (const BlockTable& table : copy) {
-            for (const Index block : table.blocks) {
-                pool_.share(block);
-            }
-        }
+    /// Keeps the blocks of tables that are in use, also when those give them back.
+    void keep(const SequenceTables& tables) {
+        for_each_block(tables, [this](Index block) { pool_.keep(block); });
+    }
+    void drop(const SequenceTables& kept) {
+        for_each_block(kept, [this](Index block) { pool_.drop(block); });
+    }
+    /// Of kept tables, those blocks that nobody holds.
+    [[nodiscard]] Index num_only_kept(const SequenceTables& kept) const {
+        Index blocks = 0;
+        for_each_block(kept, [&](Index block) { blocks += pool_.is_held(block) ? 0 : 1; });
+        return blocks;
     }
 
-    /// Bytes of the entries of tables, whoever else shares their blocks.
-    [[nodiscard]] Index entry_bytes(const SequenceTables& tables) const {
-        const Index entries = std::transform_reduce(
+    /// Blocks of tables that no other tables in use share.
+    [[nodiscard]] Index num_own(const SequenceTables& tables) const {
+        Index blocks = 0;
+        for_each_block(tables, [&](Index block) { blocks += pool_.is_shared(block) ? 0 : 1; });
+        return blocks;
+    }
+    /// Keys in tables, whoever else shares their blocks.
+    [[nodiscard]] static Index num_entries(const SequenceTables& tables) {
+        return std::transform_reduce(
             tables.begin(), tables.end(), Index{0}, std::plus<>{},
             [](const BlockTable& table) { return std::ssize(table.positions); });
-        return BlockPool<B>::block_bytes(entries, pool_.key_width());
+    }
+    [[nodiscard]] Index entry_bytes(const SequenceTables& tables) const {
+        return BlockPool<B>::block_bytes(num_entries(tables), pool_.key_width());
     }
 
     /// A place for the entry at `position`, which comes after all others. Its block is reserved.
@@ -132,7 +150,7 @@ public:
             table.positions.assign(source.positions.begin(), source.positions.begin() + entries);
             table.blocks.assign(source.blocks.begin(), source.blocks.begin() + whole);
             for (const Index block : table.blocks) {
-                pool_.share(block);
+                pool_.hold(block);
             }
             if (entries % pool_.block_size() > 0) {
                 table.blocks.push_back(pool_.allocate());
@@ -181,13 +199,15 @@ private:
     [[nodiscard]] Index blocks_for(Index entries) const {
         return (entries + pool_.block_size() - 1) / pool_.block_size();
     }
-    [[nodiscard]] Index num_tables() const {
-        return std::count_if(uses_.begin(), uses_.end(),
-                             [](const detail::KeyUse& use) { return use.computes(); });
-    }
     static Index entries_before(const BlockTable& table, Index position) {
         return std::lower_bound(table.positions.begin(), table.positions.end(), position) -
                table.positions.begin();
+    }
+    template <class Function>
+    static void for_each_block(const SequenceTables& tables, Function&& function) {
+        for (const BlockTable& table : tables) {
+            std::for_each(table.blocks.begin(), table.blocks.end(), function);
+        }
     }
     /// Calls function(table, entries): an updating table may still lack entries of its owner.
     template <class Tables, class Function>

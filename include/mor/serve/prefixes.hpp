@@ -6,10 +6,8 @@
 #include <mor/serve/paged_cache.hpp>
 
 #include <algorithm>
-#include <cstddef>
 #include <iterator>
 #include <list>
-#include <map>
 #include <span>
 #include <vector>
 
@@ -40,7 +38,7 @@ public:
             at = next;
         }
         prefixes_.push_front({{tokens.begin(), tokens.end()}, max_depth, tables});
-        cache_.share(prefixes_.front().tables);
+        cache_.keep(prefixes_.front().tables);
         if (std::ssize(prefixes_) > most_) {
             drop(std::prev(prefixes_.end()));
         }
@@ -55,7 +53,7 @@ public:
             return 0;
         }
         const SequenceTables& donor = prefixes_.front().tables;
-        if (!make_room(cache_.num_copied(donor, usable), 1)) {
+        if (!make_room(cache_.num_copied(donor, usable), Spared::first)) {
             return 0;
         }
         cache_.share_prefix(context, donor, usable, tables);
@@ -69,27 +67,20 @@ public:
         return usable > 0 ? cache_.num_shareable(prefixes_.front().tables, usable) : 0;
     }
 
-    /// Blocks that would be free without all prefixes but the first `spared`: sequences may hold
-    /// the others, too.
-    [[nodiscard]] Index num_droppable(std::ptrdiff_t spared = 0) const {
-        std::map<Index, Index> references;
-        const auto hold = [&](const BlockTable& table) {
-            for (const Index block : table.blocks) {
-                ++references[block];
-            }
-        };
-        const auto count = std::min(spared, std::ssize(prefixes_));
-        for (auto at = std::next(prefixes_.begin(), count); at != prefixes_.end(); ++at) {
-            std::for_each(at->tables.begin(), at->tables.end(), hold);
-        }
-        return std::count_if(references.begin(), references.end(), [this](const auto& held) {
-            return cache_.pool().num_references(held.first) == held.second;
-        });
+    enum class Spared { none, first };
+
+    /// Blocks that would be free without the prefixes that are not spared: sequences may hold
+    /// others, too.
+    [[nodiscard]] Index num_droppable(Spared spared = Spared::none) const {
+        const Index all = cache_.pool().num_only_kept();
+        return spared == Spared::none || prefixes_.empty()
+                   ? all
+                   : all - cache_.num_only_kept(prefixes_.front().tables);
     }
 
-    /// Drops the oldest until the pool has so many free blocks, but not the first `spared`. Returns
-    /// false, and drops none, if that would not be enough.
-    bool make_room(Index blocks, std::ptrdiff_t spared = 0) {
+    /// Drops the oldest until the pool has so many free blocks. Returns false, and drops none, if
+    /// those that are not spared would not be enough.
+    bool make_room(Index blocks, Spared spared = Spared::none) {
         if (blocks <= cache_.pool().num_free()) {
             return true;
         }
@@ -135,7 +126,7 @@ private:
     }
 
     void drop(typename std::list<Prefix>::iterator at) {
-        cache_.clear(at->tables);
+        cache_.drop(at->tables);
         prefixes_.erase(at);
     }
 

@@ -43,6 +43,11 @@ struct Sequence {
     [[nodiscard]] Index most_processed(Index max_positions) const {
         return prompt_length + std::min(options.max_new_tokens - 1, max_positions - prompt_length);
     }
+    /// Tokens that it reads after those it has, if its answer takes this share of what it may.
+    [[nodiscard]] double expected_growth(Index max_positions, double share) const {
+        const Index most = most_processed(max_positions) + 1 - prompt_length;  // of the answer
+        return std::max(0.0, share * static_cast<double>(most) - static_cast<double>(num_new()));
+    }
     [[nodiscard]] Index rows_going_on() const {
         return std::count_if(rows.begin(), rows.end(),
                              [](const ServedRow& row) { return row.goes_on; });

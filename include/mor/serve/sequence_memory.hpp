@@ -4,6 +4,8 @@
 // and what happens when memory is short.
 #pragma once
 
+#include <mor/serve/engine_options.hpp>
+#include <mor/serve/memory_outlook.hpp>
 #include <mor/serve/paged_cache.hpp>
 #include <mor/serve/prefixes.hpp>
 #include <mor/serve/sequence.hpp>
@@ -17,35 +19,23 @@ namespace mor::detail {
 template <Backend B>
 class SequenceMemory {
 public:
-    SequenceMemory(PagedKeyValueCache<B>& cache, Index max_prefixes, Index num_places)
-        : cache_{cache}, prefixes_{cache, max_prefixes} {
+    SequenceMemory(PagedKeyValueCache<B>& cache, const EngineOptions& options, Index max_positions,
+                   Index num_places)
+        : cache_{cache},
+          prefixes_{cache, options.max_prefixes},
+          expected_length_{options.expected_length},
+          max_positions_{max_positions} {
         for (Index place = num_places; place > 0; --place) {
             free_places_.push_back(place - 1);
         }
     }
 
-    /// Whether a waiting sequence has room beside the running ones: all blocks that its tokens, and
-    /// the tokens that others have yet to process, may need, and a block a table for growth. Kept
-    /// prefixes will make room when it is needed. One that is alone always has.
+    /// Whether a waiting sequence has room beside the running ones: at once, and as far as can be
+    /// foreseen until they end. Kept prefixes will make room when it is needed. One that is alone
+    /// always has.
     [[nodiscard]] bool has_room(const Sequence& candidate, Queues& queues) {
-        if (queues.num_running() == 0) {
-            return true;
-        }
-        Index needed =
-            cache_.most_blocks(std::ssize(candidate.tokens) + cache_.pool().block_size());
-        queues.for_each_running([&](const Queue& queue) {
-            for (const auto& sequence : queue) {
-                needed += cache_.missing_blocks(
-                    sequence->tables, sequence->num_unprocessed() + cache_.pool().block_size());
-            }
-        });
-        const Index free = cache_.pool().num_free();
-        if (needed <= free || needed <= free + prefixes_.num_droppable()) {
-            return true;
-        }
-        // Or it shares blocks of a prefix that other sequences hold, too.
-        const Index shared = prefixes_.num_reusable(candidate.tokens, candidate.options.max_depth);
-        return shared > 0 && needed - shared <= free + prefixes_.num_droppable(1);
+        return queues.num_running() == 0 ||
+               (has_room_now(candidate, queues) && has_room_later(candidate, queues));
     }
 
     /// Gives an admitted sequence what is kept of a beginning like its own. Returns how many
@@ -109,6 +99,8 @@ public:
         cache_.trim(sequence.tables);
     }
     void give_back(Sequence& sequence) {
+        ended_entries_ += cache_.num_entries(sequence.tables);
+        ended_tokens_ += sequence.processed;
         end_rows(sequence);
         cache_.clear(sequence.tables);
     }
@@ -122,6 +114,66 @@ public:
     void forget_prefixes() { prefixes_.clear(); }
 
 private:
+    /// All blocks that its tokens, and the tokens that others have yet to process, may need, and a
+    /// block a table for growth.
+    [[nodiscard]] bool has_room_now(const Sequence& candidate, Queues& queues) {
+        Index needed =
+            cache_.most_blocks(std::ssize(candidate.tokens) + cache_.pool().block_size());
+        queues.for_each_running([&](const Queue& queue) {
+            for (const auto& sequence : queue) {
+                needed += cache_.missing_blocks(
+                    sequence->tables, sequence->num_unprocessed() + cache_.pool().block_size());
+            }
+        });
+        const Index free = cache_.pool().num_free();
+        if (needed <= free || needed <= free + prefixes_.num_droppable()) {
+            return true;
+        }
+        // Or it shares blocks of a prefix that other sequences hold, too.
+        const Index shared = prefixes_.num_reusable(candidate.tokens, candidate.options.max_depth);
+        return shared > 0 &&
+               needed - shared <= free + prefixes_.num_droppable(KeptPrefixes<B>::Spared::first);
+    }
+
+    /// The same while answers grow, if tokens go as deep as they did so far.
+    [[nodiscard]] bool has_room_later(const Sequence& candidate, Queues& queues) {
+        Index entries = ended_entries_;
+        Index tokens = ended_tokens_;
+        queues.for_each_running([&](const Queue& queue) {
+            for (const auto& sequence : queue) {
+                entries += cache_.num_entries(sequence->tables);
+                tokens += sequence->processed;
+            }
+        });
+        const auto most = static_cast<double>(cache_.num_tables());
+        const double mean =
+            tokens > 0 ? std::min(most, static_cast<double>(entries) / static_cast<double>(tokens))
+                       : most;
+        outlook_.clear();
+        const auto add = [&](const Sequence& sequence, Index own, Index unread) {
+            const double growth = mean / static_cast<double>(cache_.pool().block_size());
+            outlook_.push_back(
+                {.blocks = static_cast<double>(own) + growth * static_cast<double>(unread),
+                 .growth = growth,
+                 .tokens = sequence.expected_growth(max_positions_, expected_length_)});
+        };
+        Index own_blocks = 0;
+        queues.for_each_running([&](const Queue& queue) {
+            for (const auto& sequence : queue) {
+                const Index own = cache_.num_own(sequence->tables);
+                own_blocks += own;
+                add(*sequence, own, sequence->num_unprocessed());
+            }
+        });
+        const Index shared = prefixes_.num_reusable(candidate.tokens, candidate.options.max_depth);
+        add(candidate, std::max<Index>(0, cache_.num_tables() - shared),
+            std::ssize(candidate.tokens));
+        const BlockPool<B>& pool = cache_.pool();
+        const Index others =
+            pool.num_blocks() - pool.num_free() - pool.num_only_kept() - own_blocks;
+        return peak_blocks(outlook_) <= static_cast<double>(pool.num_blocks() - others);
+    }
+
     bool preempt_younger(const Sequence& sequence, Queues& queues) {
         Queue* where = nullptr;
         Queue::iterator youngest;
@@ -147,7 +199,12 @@ private:
 
     PagedKeyValueCache<B>& cache_;
     KeptPrefixes<B> prefixes_;
+    double expected_length_;
+    Index max_positions_;
+    std::vector<GrowingSequence> outlook_;
     std::vector<Index> free_places_;
+    Index ended_entries_ = 0;  // of sequences that gave their memory back
+    Index ended_tokens_ = 0;
     Index num_preemptions_ = 0;
 };
 

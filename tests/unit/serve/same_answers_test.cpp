@@ -41,8 +41,9 @@ public:
     using Answer = std::vector<mor::ServedToken>;
 
     /// Answers are expected to be those of `alone`, the same model on another number of threads.
-    Answers(mor::Model<A, B>& model, mor::Model<A, B>& alone)
-        : model_{model}, requests_{random_requests(24, 7)} {
+    /// Calls have fewer rows than `most_rows`.
+    Answers(mor::Model<A, B>& model, mor::Model<A, B>& alone, Index most_rows)
+        : model_{model}, requests_{random_requests(24, 7)}, most_rows_{most_rows} {
         for (Request& request : requests_) {
             request.options.wants_log_probabilities = true;
         }
@@ -73,7 +74,9 @@ public:
         };
         const Index block_size =
             block_sizes[static_cast<std::size_t>(integer(0, std::ssize(block_sizes)))];
-        const Index entry = 2 * 16 * static_cast<Index>(sizeof(float));
+        const mor::ModelConfig& sizes = model_.config();
+        const Index entry =
+            2 * sizes.num_kv_heads * sizes.head_dim * static_cast<Index>(sizeof(float));
         // Room for the longest sequence, and by chance not for many more.
         Index tables = 0;
         for (Index layer = 0; layer < model_.layout().num_unrolled(); ++layer) {
@@ -81,12 +84,14 @@ public:
             tables += owner == layer || mor::updates_shared_keys<typename A::Cache> ? 1 : 0;
         }
         const Index blocks = tables * (64 / block_size + 1);
-        const mor::EngineOptions options{.max_batch = integer(1, 12),
-                                         .max_sequences = integer(1, 30),
-                                         .prefill_chunk = integer(1, 12),
-                                         .cache_bytes = blocks * block_size * entry * integer(1, 3),
-                                         .block_size = block_size,
-                                         .max_prefixes = integer(0, 4)};
+        const mor::EngineOptions options{
+            .max_batch = integer(1, most_rows_),
+            .max_sequences = integer(1, 30),
+            .prefill_chunk = integer(1, 12),
+            .cache_bytes = blocks * block_size * entry * integer(1, 3),
+            .block_size = block_size,
+            .expected_length = 0.5 * static_cast<double>(integer(0, 3)),
+            .max_prefixes = integer(0, 4)};
         mor::Engine<A, B, Scheduling> engine{model_, options};
         std::vector<std::size_t> order(requests_.size());
         std::iota(order.begin(), order.end(), std::size_t{0});
@@ -118,6 +123,7 @@ public:
 private:
     mor::Model<A, B>& model_;
     std::vector<Request> requests_;
+    Index most_rows_;
     std::map<Index, std::vector<Answer>> expected_;  // by block size
 };
 
@@ -132,7 +138,7 @@ TEST_CASE_TEMPLATE("a request's answer is its own", A, mor::Vanilla, mor::Recurs
     mor::Model<A, B> model{backend, served_config<A>(), {}, 6};
     B one_thread{{.threads = 1}};
     mor::Model<A, B> alone{one_thread, served_config<A>(), {}, 6};
-    Answers<A> answers{model, alone};
+    Answers<A> answers{model, alone, 12};
     mor::EngineCounts total;
     for (std::uint64_t seed = 0; seed < 20; ++seed) {
         answers.template check_mix<mor::DepthWise>(seed, total);
@@ -153,4 +159,28 @@ TEST_CASE_TEMPLATE("a request's answer is its own", A, mor::Vanilla, mor::Recurs
         }
         CHECK(std::count_if(seen.begin(), seen.end(), [](Index n) { return n > 0; }) > 1);
     }
+}
+
+// 2 architectures x 4 mixes x 3 policies.
+TEST_CASE_TEMPLATE("so it is where a model is large enough for threads to share its rows", A,
+                   mor::MoRExpert<>, mor::MoRToken<>) {
+    mor::ModelConfig sizes = served_config<A>();
+    sizes.vocab_size = 8'192;
+    sizes.hidden_size = 256;
+    sizes.intermediate_size = 512;
+    sizes.num_heads = 8;
+    sizes.num_kv_heads = 4;
+    sizes.initializer_range = 0.1;
+    B backend{{.threads = 3}};
+    mor::Model<A, B> model{backend, sizes, {}, 6};
+    B one_thread{{.threads = 1}};
+    mor::Model<A, B> alone{one_thread, sizes, {}, 6};
+    Answers<A> answers{model, alone, 64};
+    mor::EngineCounts total;
+    for (std::uint64_t seed = 0; seed < 4; ++seed) {
+        answers.template check_mix<mor::DepthWise>(seed, total);
+        answers.template check_mix<mor::SequenceWise>(seed + 100, total);
+        answers.template check_mix<mor::StaticBatch>(seed + 200, total);
+    }
+    CHECK(total.tokens > 500);
 }

@@ -25,17 +25,20 @@ constexpr mor::TokenId poison = 60;  // its embedding is not a number
 constexpr Index count = 20'000;
 
 struct Served {
+    explicit Served(Index block_size)
+        : engine{poisoned(model),
+                 {.max_batch = 8,
+                  .max_sequences = 12,
+                  .prefill_chunk = 5,
+                  // 150 entries: hardly more than one sequence at its longest.
+                  .cache_bytes = 150 * 2 * 16 * static_cast<Index>(sizeof(float)),
+                  .block_size = block_size,
+                  .expected_length = 0,  // so that memory runs short
+                  .max_prefixes = 2}} {}
+
     ServingBackend backend{{.threads = 1}};
     mor::Model<A, ServingBackend> model{backend, config(), {}, 5};
-    // 240 blocks of one entry: two or three sequences at their longest.
-    mor::Engine<A, ServingBackend> engine{
-        poisoned(model),
-        {.max_batch = 8,
-         .max_sequences = 12,
-         .prefill_chunk = 5,
-         .cache_bytes = 240 * 2 * 16 * static_cast<Index>(sizeof(float)),
-         .block_size = 1,
-         .max_prefixes = 2}};
+    mor::Engine<A, ServingBackend> engine;
 
     static mor::ModelConfig config() {
         mor::ModelConfig config = served_config<A>();
@@ -159,7 +162,7 @@ Finish end_of_oldest(Client& client) {
 }  // namespace
 
 TEST_CASE("20,000 requests leave nothing behind, and none waits for ever") {
-    Served s;
+    Served s{2};
     Client client{s.engine, 3};
     Ends ends;
     Index steps = 0;
@@ -200,7 +203,7 @@ TEST_CASE("20,000 requests leave nothing behind, and none waits for ever") {
 }
 
 TEST_CASE("so it is when requests come from other threads than the one that serves") {
-    Served s;
+    Served s{1};
     constexpr std::size_t num_clients = 2;
     std::array<Ends, num_clients> ends_of;
     {
