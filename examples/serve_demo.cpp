@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <deque>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -50,10 +51,20 @@ public:
         }
     }
 
-    [[nodiscard]] std::string line(Index running, Index tokens) const {
+    /// With the tokens a second of the last two seconds; at the end, of all.
+    [[nodiscard]] std::string line(Index running, Index tokens) {
         const std::lock_guard lock{mutex_};
-        const std::chrono::duration<double> seconds = Clock::now() - start_;
-        const double rate = static_cast<double>(tokens) / seconds.count();
+        const auto now = Clock::now();
+        if (running > 0) {
+            history_.push_back({now, tokens});
+            while (now - history_.front().time > std::chrono::seconds{2}) {
+                history_.pop_front();
+            }
+        }
+        const Moment since = running > 0 ? history_.front() : Moment{start_, 0};
+        const std::chrono::duration<double> seconds = now - since.time;
+        const double rate =
+            static_cast<double>(tokens - since.tokens) / std::max(seconds.count(), 1e-3);
         std::string text = std::to_string(running) + " running, " + std::to_string(tokens) +
                            " tokens, " + std::to_string(std::lround(rate)) + "/s, cache " +
                            std::to_string(100 * cache_bytes_ / cache_bytes) + " %, rows by step";
@@ -66,8 +77,14 @@ public:
     }
 
 private:
-    mutable std::mutex mutex_;
+    struct Moment {
+        Clock::time_point time;
+        Index tokens = 0;
+    };
+
+    std::mutex mutex_;
     Clock::time_point start_ = Clock::now();
+    std::deque<Moment> history_ = {{start_, 0}};
     Index cache_bytes_ = 0;
     std::vector<double> rows_ = {};  // of a call, by step
 };
@@ -171,7 +188,7 @@ private:
 };
 
 /// Prints answers as they finish, until all have.
-void watch(Arrivals& arrivals, const Status& status) {
+void watch(Arrivals& arrivals, Status& status) {
     Screen screen;
     std::vector<Answer> answers;
     Index running = 0;

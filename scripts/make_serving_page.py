@@ -21,26 +21,32 @@ PAGE = """# Serving: throughput, latency, memory
 
 {machine}. Random weights; a MoR token's depth is drawn from the balanced distribution, so that speed does not depend
 on training. Everything is in the clock: cache, scheduling, greedy sampling. Times are shared-machine times: read the
-ratios. Made by `scripts/make_serving_page.py` from [the measurements](../../benchmarks/results).
+ratios. Measured by `scripts/run_serving_benchmarks.sh`, [its reports](../../benchmarks/results) put
+here by `scripts/make_serving_page.py`.
 
 ## Throughput
 
 `{commands}`: the paper's setting scaled down for two cores ({requests} requests in place of 1,000, answers of
 {mean_tokens} tokens on average in place of 256, normally distributed; no prompt, first come first served). Each line is
-the median of {repetitions} interleaved runs. "Rows" is the largest call, "sequences" how many are under way.
+the median of {repetitions} interleaved runs. "Rows" is the largest call; "sequences" how many were under way on average.
+"Batch 32" has memory for all. "Equal memory" gives every model the same: what 40 of vanilla's sequences store when each is
+half way. How many that are is for the engine to find out.
 
 {throughput}
 
 "Occupancy" is the mean fill of the calls of the shared block (of the whole stack for vanilla), in brackets without the
-first and last quarter of the run, where the engine fills and empties. "Scheduler" is the share of the time outside
-the model's parts: queues, admission, page tables' growth, sampling, callbacks.
+first and last quarter of the run, where the engine fills and empties. "Cache" is the mean of the blocks in use, kept
+beginnings included. "Draw" is greedy sampling's share of the time, "scheduler" that of all else outside the model: queues,
+admission, page tables' growth, callbacks. "Again" is work repeated after preemptions: operations a token beyond those of
+the same model with memory for all.
 
 ## Against the bound
 
 Where arithmetic is the limit and calls are equally full, gain over vanilla is the ratio of operations for a token, counted as
-executed. "Block" compares the time of the shared block with that of a plain recursive model; "whole" the tokens a
-second with vanilla's, unshared layers, head, cache and scheduling included. Not all models have as many layers, because steps are
-of whole ones ({layers}), so the ratios are not those of the paper's shapes.
+executed with memory for all. "Block" compares the time of the shared block with that of a plain recursive model; "whole" the
+tokens a second with vanilla's, unshared layers, head, cache, scheduling and repeated work included; both in the same setting.
+Not all models have as many layers, because steps are of whole ones ({layers}), so the ratios are not those of the paper's
+shapes.
 
 {bounds}
 
@@ -48,16 +54,24 @@ Ratios are medians over the repetitions, in which all lines run in turn. Read "b
 most in every line, but depth-wise batching has 63 sequences under way and vanilla 32, with more cache in all (first table)
 and fuller calls while requests run out. Lines that pass 100 % do not show a gain beyond the operations saved: vanilla's own
 runs, slowest to fastest, are {spread} apart on these shared cores (the JSON has all times).
-"Equal memory" gives MoR as many sequences as fit where 32 of vanilla do, with calls of half as many rows, so that one of
-the two calls is always full. On these cores that changes little: products are limited by arithmetic from about 16 rows on,
-so a larger batch brings no gain beyond full calls, and the bound stays the ratio of operations. The paper's 2.06x at the
-largest batch is for a GPU, where reading weights dominates; that is not measured here.
+At equal memory MoR has more sequences under way than vanilla ("sequences", times vanilla's). Where reading weights is the
+limit, as on a GPU, that would multiply the gain; on these cores products are limited by arithmetic from about 16 rows on, and
+the bound stays the ratio of operations. The paper's 2.06x at the largest batch is for a GPU: that is not measured here.
+
+## A trained model
+
+`{trained_command}`: the models of [the quickstart](quickstart.md), whose routers have learnt how deep to go; prompts of
+{trained_prompt} bytes from the held-out text, answers sampled at temperature 0.8. The median of {trained_repetitions} runs. Such small models
+have little to save: a call of few microseconds of arithmetic a layer pays for its threads, pages and queues.
+
+{trained}
 
 ## Bubbles
 
 Sequence-wise batching sends all rows of a token through every step of its deepest; the calls of later steps are
-emptier. In the middle half of the calls, and in all of them, while the engine fills and empties; depth-wise batching has 63
-sequences for its calls of 32 rows, the other 32:
+emptier. Here with the paper's full setting, 1,000 requests of 256 tokens (`{narrow_command}`: the layers of 135M, hardly any
+width, on which the filling of calls does not depend), in the middle half of the calls and in all of them, while the engine fills and
+empties; depth-wise batching has 63 sequences for its calls of 32 rows, the other 32:
 
 {bubbles}
 
@@ -75,27 +89,23 @@ percent on; sampling is part of what the first table calls scheduler, which is w
 
 ## Memory
 
-Keys and values stored for a token by the shared layers, over those of a model in which every token takes every step; the
-paper's (Nr+1)/(2Nr). "Entries" are counted when a sequence ends; what differs is the depths drawn in so few tokens: that a row
-stores keys for the steps it took, and no others, is a test. "Blocks" is the most memory that the pool gave away in the run,
-sequence-wise, over vanilla's for as many sequences and layers, unshared ones included: with blocks that are not full, of which more
-tables have more.
+Keys and values of the same full setting, sequence-wise, over those of a model in which every token takes every step.
+"Entries" are those of the shared layers, counted when a sequence ends, beside the paper's (Nr+1)/(2Nr); what differs is the
+depths drawn: that a row stores keys for the steps it took, and no others, is a test. "Blocks" are what the pool gave away on
+average, all layers, over vanilla's for as many layers; with blocks that are not full (of {block_size} tokens), of which more tables have more.
 
 {memory}
 
 ## Latency under load
 
 `{latency_command}`: prompts (median 32 tokens) and answers (median 24) of log-normal length arrive at random; load 1.0
-is what vanilla serves when everything is there from the start ({rate:.2f} requests a second). At most 32 rows a call.
+is what vanilla serves when everything is there from the start ({rate:.2f} requests a second). At most 32 rows a call. Each
+point is of {streams} streams of requests, the same for every model, their times put together.
 
 ![Latency against load](serving_latency.svg)
 
 {latency}
 """
-
-
-def rows_of(report, setting=None):
-    return [r for r in report["rows"] if setting is None or r["setting"] == setting]
 
 
 def find(report, model, scheduling, setting="batch 32"):
@@ -112,27 +122,40 @@ def table(header, rows):
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
+def base_of(report, r):
+    """The same model with memory for all."""
+    return find(report, r["model"], "sequence_wise")
+
+
+def throughput_row(report, r, name):
+    again = r["flops_per_token"] / base_of(report, r)["flops_per_token"] - 1
+    return [
+        name,
+        f"{r['scheduling'].replace('_', '-')}, {r['setting']}",
+        f"{r['max_batch']}",
+        f"{r['mean_sequences']:.0f}",
+        f"{r['tokens_per_second']:.0f}",
+        f"{r['occupancy']:.2f} ({r['occupancy_steady']:.2f})",
+        f"{r['mean_cache_bytes'] / 1e6:.1f}",
+        f"{r['first_token_median']:.2g} / {r['first_token_p99']:.2g}",
+        f"{1000 * r['between_tokens_median']:.3g} / {1000 * r['between_tokens_p99']:.3g}",
+        f"{100 * r['draw_share']:.1f} %",
+        f"{100 * r['scheduler_share']:.2f} %",
+        f"{max(0, 100 * again):.1f} %" if r["setting"] == "equal memory" else "",
+    ]
+
+
+THROUGHPUT = ["model", "batching", "rows", "sequences", "tokens/s", "occupancy", "cache MB"]
+THROUGHPUT += ["s to first token, median / p99", "ms between tokens, median / p99", "draw", "scheduler", "again"]
+
+
 def throughput(reports):
-    rows = []
-    for report in reports:
-        for r in report["rows"]:
-            rows.append(
-                [
-                    f"{report['shape']} {r['model']}",
-                    f"{r['scheduling'].replace('_', '-')}, {r['setting']}",
-                    f"{r['max_batch']}",
-                    f"{r['max_sequences']}",
-                    f"{r['tokens_per_second']:.0f}",
-                    f"{r['occupancy']:.2f} ({r['occupancy_steady']:.2f})",
-                    f"{r['peak_cache_bytes'] / 1e6:.0f}",
-                    f"{r['first_token_median']:.1f} / {r['first_token_p99']:.1f}",
-                    f"{1000 * r['between_tokens_median']:.0f} / {1000 * r['between_tokens_p99']:.0f}",
-                    f"{100 * r['scheduler_share']:.1f} %",
-                ]
-            )
-    header = ["model", "batching", "rows", "sequences", "tokens/s", "occupancy", "cache MB"]
-    header += ["s to first token, median / p99", "ms between tokens, median / p99", "scheduler"]
-    return table(header, rows)
+    rows = [throughput_row(report, r, f"{report['shape']} {r['model']}") for report in reports for r in report["rows"]]
+    return table(THROUGHPUT, rows)
+
+
+def trained(report):
+    return table(THROUGHPUT, [throughput_row(report, r, r["model"]) for r in report["rows"]])
 
 
 def gain(base, other, what):
@@ -143,22 +166,23 @@ def gain(base, other, what):
 def bounds(reports):
     rows = []
     for report in reports:
-        vanilla = find(report, "vanilla", "sequence_wise")
-        dense = find(report, "recursive 3", "sequence_wise")
         for r in report["rows"]:
             if not r["model"].startswith("MoR"):
                 continue
+            vanilla = find(report, "vanilla", "sequence_wise", r["setting"])
+            dense = find(report, "recursive 3", "sequence_wise", r["setting"])
             steps = int(r["model"].split()[1])
             block_bound = 2 * steps / (steps + 1)
             # The recursive model may have another number of layers than this one.
-            layers = r["block_layers"] / dense["block_layers"]
+            layers = (r["layers"] - 2) / (dense["layers"] - 2)
             block = layers * gain(dense, r, "block_seconds_of_runs")
-            whole_bound = vanilla["flops_per_token"] / r["flops_per_token"]
+            whole_bound = base_of(report, vanilla)["flops_per_token"] / base_of(report, r)["flops_per_token"]
             whole = gain(vanilla, r, "seconds_of_runs")
             rows.append(
                 [
                     f"{report['shape']} {r['model']}",
                     f"{r['scheduling'].replace('_', '-')}, {r['setting']}",
+                    f"{r['mean_sequences'] / vanilla['mean_sequences']:.2f}",
                     f"{block_bound:.2f}",
                     f"{block:.2f}",
                     f"{100 * block / block_bound:.0f} %",
@@ -167,36 +191,29 @@ def bounds(reports):
                     f"{100 * whole / whole_bound:.0f} %",
                 ]
             )
-    header = ["model", "batching", "block: bound", "measured", "reached", "whole: bound", "measured"]
+    header = ["model", "batching", "sequences", "block: bound", "measured", "reached", "whole: bound", "measured"]
     return table(header + ["reached"], rows)
 
 
-def bubbles(reports):
+def bubbles(report):
     rows = []
-    for report in reports:
-        for steps in (2, 3, 4):
-            cells = []
-            for what in ("occupancy_steady", "occupancy"):
-                one = 1 - find(report, f"MoR {steps}", "sequence_wise")[what]
-                other = 1 - find(report, f"MoR {steps}", "depth_wise")[what]
-                cells += [f"{100 * part:.0f} %" for part in (one, other, 1 - other / one)]
-            rows.append([f"{report['shape']} MoR {steps}", *cells])
+    for steps in (2, 3, 4):
+        cells = []
+        for what in ("occupancy_steady", "occupancy"):
+            one = 1 - find(report, f"MoR {steps}", "sequence_wise")[what]
+            other = 1 - find(report, f"MoR {steps}", "depth_wise")[what]
+            cells += [f"{100 * part:.1f} %" for part in (one, other, 1 - other / one)]
+        rows.append([f"MoR {steps}", *cells])
     header = ["model", "empty rows, sequence-wise", "depth-wise", "removed"]
     return table(header + ["all calls: sequence-wise", "depth-wise", "removed"], rows)
-
-
-def num_layers(r):
-    """Of a vanilla model, all of which a token stores."""
-    return r["stored_bytes_per_token"] / r["layer_bytes_per_token"]
 
 
 def layer_counts(reports):
     parts = []
     for report in reports:
-        counts = {"vanilla": round(num_layers(find(report, "vanilla", "sequence_wise")))}
-        for steps in (2, 3, 4):
-            counts[f"MoR {steps}"] = find(report, f"MoR {steps}", "depth_wise")["block_layers"] + 2
-        parts.append(f"{report['shape']}: " + ", ".join(f"{name} {count:.0f}" for name, count in counts.items()))
+        names = ["vanilla"] + [f"MoR {steps}" for steps in (2, 3, 4)]
+        counts = [f"{name} {find(report, name, 'sequence_wise')['layers']}" for name in names]
+        parts.append(f"{report['shape']}: " + ", ".join(counts))
     return "; ".join(parts)
 
 
@@ -205,22 +222,20 @@ def spread(reports):
     return " and ".join(f"{100 * (max(times) / min(times) - 1):.0f} %" for times in runs)
 
 
-def memory(reports):
+def memory(report):
     rows = []
-    for report in reports:
-        vanilla = find(report, "vanilla", "sequence_wise")
-        for r in rows_of(report, "batch 32"):
-            if not r["model"].startswith("MoR") or r["scheduling"] != "depth_wise":
-                continue
-            steps = int(r["model"].split()[1])
-            layers = r["stored_bytes_per_token"] / r["layer_bytes_per_token"] - 2
-            share = layers / r["block_layers"]
-            expected = (steps + 1) / (2 * steps)
-            paged = find(report, r["model"], "sequence_wise")["peak_cache_bytes"] / (r["block_layers"] + 2)
-            paged /= vanilla["peak_cache_bytes"] / num_layers(vanilla)
-            whole = (expected * r["block_layers"] + 2) / (r["block_layers"] + 2)
-            cells = [[f"{a:.3f}", f"{b:.3f}", f"{100 * (b / a - 1):+.1f} %"] for a, b in ((expected, share), (whole, paged))]
-            rows.append([f"{report['shape']} {r['model']}", *cells[0], *cells[1]])
+    vanilla = find(report, "vanilla", "sequence_wise")
+    for steps in (2, 3, 4):
+        r = find(report, f"MoR {steps}", "sequence_wise")
+        shared = r["layers"] - 2
+        entries = (r["stored_bytes_per_token"] / r["layer_bytes_per_token"] - 2) / shared
+        expected = (steps + 1) / (2 * steps)
+        blocks = r["mean_cache_bytes"] / r["layers"] / (vanilla["mean_cache_bytes"] / vanilla["layers"])
+        whole = (expected * shared + 2) / r["layers"]
+        cells = []
+        for a, b in ((expected, entries), (whole, blocks)):
+            cells += [f"{a:.3f}", f"{b:.3f}", f"{100 * (b / a - 1):+.1f} %"]
+        rows.append([f"MoR {steps}", *cells])
     header = ["model", "(Nr+1)/(2Nr)", "entries", "difference", "the same, with unshared layers", "blocks", "difference"]
     return table(header, rows)
 
@@ -252,11 +267,13 @@ def draw_occupancy(report, path):
     figure, axes = plt.subplots(2, 1, figsize=(7, 3.6), sharex=True, sharey=True)
     for axis, scheduling in zip(axes, ("sequence_wise", "depth_wise")):
         r = find(report, "MoR 3", scheduling)
-        axis.plot(r["rows_of_calls"], linewidth=0.6, color="#3b6ea8")
+        rows = r["rows_by_time"]
+        times = [(i + 0.5) / len(rows) * r["seconds"] for i in range(len(rows))]
+        axis.plot(times, rows, linewidth=0.7, color="#3b6ea8")
         axis.set_ylabel("rows")
         axis.set_title(f"MoR, 3 recursions, {scheduling.replace('_', '-')}", loc="left", fontsize=9)
         axis.set_ylim(0, 34)
-    axes[-1].set_xlabel("call of the shared block")
+    axes[-1].set_xlabel("seconds")
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
 
@@ -280,9 +297,11 @@ def draw_latency(report, path):
 def main():
     root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".")
     results = root / "benchmarks/results"
-    reports = [json.loads(p.read_text()) for p in sorted(results.glob("serve_throughput_*.json"))]
-    load = json.loads((results / "serve_latency.json").read_text())
-    hot = json.loads((results / "serve_profile.json").read_text())
+    def read(name):
+        return json.loads((results / f"serve_{name}.json").read_text())
+
+    reports = [read("throughput_135M"), read("throughput_360M")]
+    narrow, trained_models, load, hot = read("throughput_narrow"), read("trained"), read("latency"), read("profile")
     machine = reports[0]["machine"]
     page = PAGE.format(
         machine=f"{machine['cpu']}, {machine['hardware_threads']} cores, {machine['vector_instructions']},"
@@ -295,16 +314,23 @@ def main():
         bounds=bounds(reports),
         layers=layer_counts(reports),
         spread=spread(reports),
-        bubbles=bubbles(reports),
-        memory=memory(reports),
+        trained=trained(trained_models),
+        trained_command=trained_models["command"],
+        trained_prompt=trained_models["prompt_tokens"],
+        trained_repetitions=trained_models["repetitions"],
+        bubbles=bubbles(narrow),
+        memory=memory(narrow),
+        block_size=narrow["block_size"],
+        narrow_command=narrow["command"],
         latency=latency(load),
         latency_command=load["command"],
         rate=load["vanilla_requests_per_second"],
+        streams=load["streams"],
         profile=profile(hot),
         profile_command=hot["command"],
     )
     (root / "docs/results/serving.md").write_text(page)
-    draw_occupancy(reports[0], root / "docs/results/serving_occupancy.svg")
+    draw_occupancy(narrow, root / "docs/results/serving_occupancy.svg")
     draw_latency(load, root / "docs/results/serving_latency.svg")
 
 

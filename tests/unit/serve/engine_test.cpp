@@ -250,6 +250,39 @@ TEST_CASE("depth-wise calls of the shared block are full, with rows of different
     CHECK(mixed > calls / 4);
 }
 
+TEST_CASE("admission reckons with how far answers will grow") {
+    Served s;
+    const auto preemptions = [&](double expected_length) {
+        // Room for two sequences and a half at their longest.
+        mor::Engine engine{
+            s.model, {.cache_bytes = 80'000, .block_size = 1, .expected_length = expected_length}};
+        std::vector<mor::RequestHandle> handles;
+        for (int i = 0; i < 12; ++i) {
+            handles.push_back(engine.submit(std::vector<mor::TokenId>{i}, {.max_new_tokens = 50}));
+        }
+        engine.run();
+        for (mor::RequestHandle& handle : handles) {
+            CHECK(read_all(handle).size() == 50);
+        }
+        return engine.counts().preemptions;
+    };
+    CHECK(preemptions(0) > 5);
+    CHECK(preemptions(1) <= 1);
+    CHECK_THROWS_WITH_AS((mor::Engine{s.model, {.expected_length = 1.5}}),
+                         "mor::Engine: expected_length is 1.5, expected 0 to 1", mor::ConfigError);
+}
+
+TEST_CASE("the most blocks are held when a sequence is about to end") {
+    using mor::detail::GrowingSequence;
+    std::vector<GrowingSequence> none;
+    CHECK(mor::detail::peak_blocks(none) == 0);
+    // Just before the first ends, after 4 tokens: (10 + 4) + (1 + 8). Before the second: 1 + 2 * 6.
+    std::vector<GrowingSequence> two{{1, 2, 6}, {10, 1, 4}};
+    CHECK(mor::detail::peak_blocks(two) == 23);
+    std::vector<GrowingSequence> late{{1, 2, 60}, {10, 1, 4}};
+    CHECK(mor::detail::peak_blocks(late) == 121);
+}
+
 TEST_CASE("a request that asks for any number of tokens is checked against the memory") {
     Served s;
     mor::Engine small{s.model, {.cache_bytes = 40'000}};
@@ -510,7 +543,11 @@ TEST_CASE("the oldest sequence is never preempted while a younger one has memory
     Served s;
     // Each step may reuse blocks of whoever was preempted: the oldest must always get on.
     mor::Engine engine{s.model,
-                       {.max_batch = 6, .cache_bytes = 60'000, .block_size = 4, .max_prefixes = 0}};
+                       {.max_batch = 6,
+                        .cache_bytes = 60'000,
+                        .block_size = 4,
+                        .expected_length = 0,
+                        .max_prefixes = 0}};
     std::vector<mor::RequestHandle> handles;
     for (int i = 0; i < 30; ++i) {
         handles.push_back(engine.submit(std::vector<mor::TokenId>{i}, {.max_new_tokens = 24}));
@@ -568,7 +605,8 @@ TEST_CASE("memory that kept prefixes hold does not keep requests out") {
 
 TEST_CASE("counts and cancellations come from other threads while one serves") {
     Served s;
-    mor::Engine engine{s.model, {.max_batch = 4, .cache_bytes = 60'000, .block_size = 4}};
+    mor::Engine engine{
+        s.model, {.max_batch = 4, .cache_bytes = 60'000, .block_size = 4, .expected_length = 0}};
     std::jthread server{[&](const std::stop_token& stop) { engine.serve(stop); }};
     std::vector<mor::RequestHandle> handles;
     for (int i = 0; i < 40; ++i) {

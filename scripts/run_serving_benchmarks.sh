@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Builds the benchmarks of serving and runs them, half an hour on two cores; their reports go to
+# benchmarks/results/. Leave the machine alone meanwhile. make_serving_page.py makes
+# docs/results/serving.md of them. The trained models are those that quickstart.sh made.
+# usage: run_serving_benchmarks.sh [QUICKSTART_RESULTS]   (default: quickstart-results)
+set -euo pipefail
+trained=$(realpath -m "${1:-quickstart-results}")
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+if [[ ! -d $trained/mor_token_choice ]]; then
+    echo "run_serving_benchmarks: no models in $trained: run scripts/quickstart.sh first" >&2
+    exit 1
+fi
+scripts/install_dependencies.sh build benchmark
+cmake --preset release -DMOR_BUILD_BENCHMARKS=ON
+cmake --build --preset release --parallel "$(nproc)" \
+    --target benchmark_serve_{throughput,latency,trained}
+commit=$(git rev-parse --short HEAD)
+[[ -z $(git status --porcelain -- include 'benchmarks/*.[ch]pp') ]] || commit+=-dirty
+
+# measure NAME PROGRAM ARGUMENT...: the program's last argument is where its report goes.
+measure() {
+    local report=benchmarks/results/$1.json
+    "build/release/benchmarks/$2" "${@:3}" "$report"
+    python3 - "$report" "$commit" <<'PYTHON'
+import json, pathlib, sys
+path = pathlib.Path(sys.argv[1])
+report = {"commit": sys.argv[2], **json.loads(path.read_text())}
+text = json.dumps(report, indent=1)
+path.write_text(text + "\n")
+PYTHON
+}
+measure serve_throughput_135M serve_throughput 135M 160 32
+measure serve_throughput_360M serve_throughput 360M 120 24
+measure serve_throughput_narrow serve_throughput narrow 1000 256
+measure serve_trained serve_trained "$trained" 200 128
+measure serve_latency serve_latency 135M 120
