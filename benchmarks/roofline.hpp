@@ -35,15 +35,18 @@ struct Roofline {
 
 namespace detail {
 
-/// Seconds of the fastest of many calls: what a machine shared with others could do, and did once.
+/// Seconds of the fastest call of two seconds' calls: what a machine shared with others could do,
+/// and did once.
 template <class Function>
 [[nodiscard]] double fastest(Function&& function) {
+    using Clock = std::chrono::steady_clock;
+    const auto end = Clock::now() + std::chrono::seconds{2};
     double best = 1e9;
-    for (int i = 0; i < 25; ++i) {
-        const auto start = std::chrono::steady_clock::now();
+    for (auto start = Clock::now(); start < end;) {
         function();
-        best = std::min(
-            best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+        const auto stop = Clock::now();
+        best = std::min(best, std::chrono::duration<double>(stop - start).count());
+        start = stop;
     }
     return best;
 }
