@@ -210,8 +210,9 @@ struct Line {
     }
 };
 
-/// A model's lines: at a batch of 32 with memory for all, and with as many sequences as `bytes` of
-/// keys and values hold. What a first run packs and allocates is not measured.
+/// A model's lines: at a batch of 32 with memory for all; and, unless `bytes` is 0, with as many
+/// sequences as so many bytes of keys and values hold. What a first run packs and allocates is not
+/// measured.
 template <class A>
 void add_lines(const std::shared_ptr<const mor::Model<A, Cpu>>& model, const Setting& setting,
                const std::string& name, Index bytes, std::vector<Line>& lines) {
@@ -221,8 +222,10 @@ void add_lines(const std::shared_ptr<const mor::Model<A, Cpu>>& model, const Set
     static_cast<void>(serve<mor::SequenceWise>(*model, brief, {}));
     const auto add = [&]<class Scheduling>(Scheduling, const char* group, Index rows,
                                            Index sequences, Index cache_bytes) {
-        const mor::EngineOptions options{
-            .max_batch = rows, .max_sequences = sequences, .cache_bytes = cache_bytes};
+        const mor::EngineOptions options{.max_batch = rows,
+                                         .max_sequences = sequences,
+                                         .prefill_chunk = 8,
+                                         .cache_bytes = cache_bytes};
         lines.push_back({model->config(), group, name, Scheduling::name, options,
                          [=, &setting] { return serve<Scheduling>(*model, setting, options); }});
     };
@@ -230,11 +233,15 @@ void add_lines(const std::shared_ptr<const mor::Model<A, Cpu>>& model, const Set
     constexpr Index plenty = Index{1} << 28;
     constexpr Index no_limit = 3 * batch;
     add(mor::SequenceWise{}, "batch 32", batch, batch, plenty);
-    add(mor::SequenceWise{}, "equal memory", no_limit, no_limit, bytes);
+    if (bytes > 0) {
+        add(mor::SequenceWise{}, "equal memory", no_limit, no_limit, bytes);
+    }
     if constexpr (A::Sharing::has_steps && !mor::keeps_every_token<typename A::Router>) {
         add(mor::DepthWise{}, "batch 32", batch, 2 * batch - 1, plenty);
-        // About half as many rows as there will be sequences: one of the two calls is then full.
-        add(mor::DepthWise{}, "equal memory", 3 * batch / 4, no_limit, bytes);
+        if (bytes > 0) {
+            // Half as many rows as there will be sequences: one of the two calls is then full.
+            add(mor::DepthWise{}, "equal memory", batch / 2, no_limit, bytes);
+        }
     }
 }
 

@@ -104,8 +104,9 @@ struct Answer {
 
     /// The same; an error waits until the answer is printed.
     void read_some() {
-        if (handle.finish() != mor::Finish::failed) {
+        try {
             read();
+        } catch (const mor::Error&) {  // NOLINT(bugprone-empty-catch): the handle keeps it
         }
     }
 

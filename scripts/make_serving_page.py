@@ -28,16 +28,18 @@ here by `scripts/make_serving_page.py`.
 
 `{commands}`: the paper's setting scaled down for two cores ({requests} requests in place of 1,000, answers of
 {mean_tokens} tokens on average in place of 256, normally distributed; no prompt, first come first served). Each line is
-the median of {repetitions} interleaved runs. "Rows" is the largest call; "sequences" how many were under way on average.
+the median of {repetitions} interleaved runs. "Rows" is the most that a call may have; "sequences" how many were under way on average.
 "Batch 32" has memory for all. "Equal memory" gives every model the same: what 40 of vanilla's sequences store when each is
-half way. How many that are is for the engine to find out.
+half way. How many then run is up to the engine, which here knows how long each answer will be: answers that end at a stop
+token would leave more of the memory unused, or more work to repeat.
 
 {throughput}
 
 "Occupancy" is the mean fill of the calls of the shared block (of the whole stack for vanilla), in brackets without the
-first and last quarter of the run, where the engine fills and empties. "Cache" is the mean of the blocks in use, kept
-beginnings included. "Draw" is greedy sampling's share of the time, "scheduler" that of all else outside the model: queues,
-admission, page tables' growth, callbacks. "Again" is work repeated after preemptions: operations a token beyond those of
+first and last quarter of the calls, where the engine fills and empties; none where memory, and not the rows of a call, is the limit. "Cache" is the mean of the blocks in use, kept
+beginnings included, of {scaled_block_size} tokens. "Draw" is greedy sampling's share of the time, "scheduler" that of all else outside the model: queues,
+admission, page tables' growth, callbacks. (At the paper's lengths, in the run of [bubbles](#bubbles), it was
+{scheduler_long:.0f} microseconds a token with depth-wise batching of MoR 3, {scheduler_share:.1f} % of what a token of 135M took here.) "Again" is work repeated after preemptions: operations a token beyond those of
 the same model with memory for all.
 
 ## Against the bound
@@ -53,7 +55,8 @@ shapes.
 Ratios are medians over the repetitions, in which all lines run in turn. Read "batch 32" with care: calls have 32 rows at
 most in every line, but depth-wise batching has 63 sequences under way and vanilla 32, with more cache in all (first table)
 and fuller calls while requests run out. Lines that pass 100 % do not show a gain beyond the operations saved: vanilla's own
-runs, slowest to fastest, are {spread} apart on these shared cores (the JSON has all times).
+runs, slowest to fastest, are {spread} apart on these shared cores (the JSON has all times), and fuller calls while the
+engine empties help where more sequences are under way.
 At equal memory MoR has more sequences under way than vanilla ("sequences", times vanilla's). Where reading weights is the
 limit, as on a GPU, that would multiply the gain; on these cores products are limited by arithmetic from about 16 rows on, and
 the bound stays the ratio of operations. The paper's 2.06x at the largest batch is for a GPU: that is not measured here.
@@ -61,8 +64,8 @@ the bound stays the ratio of operations. The paper's 2.06x at the largest batch 
 ## A trained model
 
 `{trained_command}`: the models of [the quickstart](quickstart.md), whose routers have learnt how deep to go; prompts of
-{trained_prompt} bytes from the held-out text, answers sampled at temperature 0.8. The median of {trained_repetitions} runs. Such small models
-have little to save: a call of few microseconds of arithmetic a layer pays for its threads, pages and queues.
+{trained_prompt} bytes from the held-out text, answers sampled at temperature 0.8, at most 8 rows of a prompt in a call. The median of
+{trained_repetitions} runs. Operations a token, over vanilla's: {trained_flops}.
 
 {trained}
 
@@ -75,15 +78,16 @@ empties; depth-wise batching has 63 sequences for its calls of 32 rows, the othe
 
 {bubbles}
 
-What that brings depends on what an empty row costs. On these cores, where a call's time follows its rows from about 16 on,
-it is little: sequence-wise batching of more sequences is about as fast, and waits less between tokens at equal batch.
+What that brings depends on what an empty row costs. On these cores a call's time follows its rows from about 16 on: in the
+first table depth-wise batching answers {depth_gain} as many tokens a second as sequence-wise at batch 32, with more sequences
+under way, and {depth_gain_memory} at equal memory.
 
 ![Rows in each call of the shared block](serving_occupancy.svg)
 
 ## Where the time goes
 
 `{profile_command}` (MoR with three recursions, all its lines) under `scripts/profile.py`, share of the samples of both threads, from a twentieth of a
-percent on; sampling is part of what the first table calls scheduler, which is wall time of one thread while the other waits:
+percent on:
 
 {profile}
 
@@ -100,7 +104,8 @@ average, all layers, over vanilla's for as many layers; with blocks that are not
 
 `{latency_command}`: prompts (median 32 tokens) and answers (median 24) of log-normal length arrive at random; load 1.0
 is what vanilla serves when everything is there from the start ({rate:.2f} requests a second). At most 32 rows a call. Each
-point is of {streams} streams of requests, the same for every model, their times put together.
+point is of {streams} streams of requests, the same for every model, their times put together. Sequence-wise batching has as many
+sequences under way as a call has rows, 32; depth-wise up to 64.
 
 ![Latency against load](serving_latency.svg)
 
@@ -132,10 +137,10 @@ def throughput_row(report, r, name):
     return [
         name,
         f"{r['scheduling'].replace('_', '-')}, {r['setting']}",
-        f"{r['max_batch']}",
+        f"{r['max_batch']}" if r["max_batch"] <= 32 else "any",
         f"{r['mean_sequences']:.0f}",
         f"{r['tokens_per_second']:.0f}",
-        f"{r['occupancy']:.2f} ({r['occupancy_steady']:.2f})",
+        f"{r['occupancy']:.2f} ({r['occupancy_steady']:.2f})" if r["max_batch"] <= 32 else "",
         f"{r['mean_cache_bytes'] / 1e6:.1f}",
         f"{r['first_token_median']:.2g} / {r['first_token_p99']:.2g}",
         f"{1000 * r['between_tokens_median']:.3g} / {1000 * r['between_tokens_p99']:.3g}",
@@ -206,6 +211,30 @@ def bubbles(report):
         rows.append([f"MoR {steps}", *cells])
     header = ["model", "empty rows, sequence-wise", "depth-wise", "removed"]
     return table(header + ["all calls: sequence-wise", "depth-wise", "removed"], rows)
+
+
+def depth_gains(reports, setting):
+    """How much faster depth-wise batching is than sequence-wise, least and most."""
+    gains = []
+    for report in reports:
+        for steps in (2, 3, 4):
+            one, other = (find(report, f"MoR {steps}", s, setting) for s in ("sequence_wise", "depth_wise"))
+            gains.append(gain(one, other, "seconds_of_runs"))
+    return f"{min(gains):.2f} to {max(gains):.2f} times"
+
+
+def trained_flops(report):
+    vanilla = find(report, "vanilla", "sequence_wise")
+    models = dict.fromkeys(r["model"] for r in report["rows"] if r["model"] != "vanilla")
+    shares = [(m, find(report, m, "sequence_wise")["flops_per_token"] / vanilla["flops_per_token"]) for m in models]
+    return ", ".join(f"{model} {share:.2f}" for model, share in shares)
+
+
+def scheduler_long(narrow, report):
+    """Microseconds outside the model for a token of the full setting, and as a share of a token's time in `report`."""
+    r = find(narrow, "MoR 3", "depth_wise")
+    seconds = r["scheduler_share"] / r["tokens_per_second"]
+    return 1e6 * seconds, 100 * seconds * find(report, "MoR 3", "depth_wise")["tokens_per_second"]
 
 
 def layer_counts(reports):
@@ -303,6 +332,7 @@ def main():
     reports = [read("throughput_135M"), read("throughput_360M")]
     narrow, trained_models, load, hot = read("throughput_narrow"), read("trained"), read("latency"), read("profile")
     machine = reports[0]["machine"]
+    scheduler = scheduler_long(narrow, reports[0])
     page = PAGE.format(
         machine=f"{machine['cpu']}, {machine['hardware_threads']} cores, {machine['vector_instructions']},"
         f" g++ {machine['compiler']}, -O3 -march=native",
@@ -314,13 +344,19 @@ def main():
         bounds=bounds(reports),
         layers=layer_counts(reports),
         spread=spread(reports),
+        scheduler_long=scheduler[0],
+        scheduler_share=scheduler[1],
+        depth_gain=depth_gains(reports, "batch 32"),
+        depth_gain_memory=depth_gains(reports, "equal memory"),
         trained=trained(trained_models),
+        trained_flops=trained_flops(trained_models),
         trained_command=trained_models["command"],
         trained_prompt=trained_models["prompt_tokens"],
         trained_repetitions=trained_models["repetitions"],
         bubbles=bubbles(narrow),
         memory=memory(narrow),
         block_size=narrow["block_size"],
+        scaled_block_size=reports[0]["block_size"],
         narrow_command=narrow["command"],
         latency=latency(load),
         latency_command=load["command"],

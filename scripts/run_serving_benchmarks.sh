@@ -31,8 +31,17 @@ text = json.dumps(report, indent=1)
 path.write_text(text + "\n")
 PYTHON
 }
-measure serve_throughput_135M serve_throughput 135M 160 32
-measure serve_throughput_360M serve_throughput 360M 120 24
+measure serve_throughput_135M serve_throughput 135M 128 32
+measure serve_throughput_360M serve_throughput 360M 96 20
 measure serve_throughput_narrow serve_throughput narrow 1000 256
 measure serve_trained serve_trained "$trained" 200 128
-measure serve_latency serve_latency 135M 120
+measure serve_latency serve_latency 135M 60
+if command -v perf >/dev/null; then
+    results=$PWD/benchmarks/results
+    cd build/release/benchmarks
+    python3 ../../../scripts/profile.py "$results/serve_profile.json" \
+        ./serve_throughput 135M 96 16 OUTPUT.json 'MoR 3'
+    rm OUTPUT.json
+else
+    echo "run_serving_benchmarks: no perf: serve_profile.json stays as it is" >&2
+fi

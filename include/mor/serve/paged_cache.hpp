@@ -27,6 +27,13 @@ struct BlockTable {
 /// The tables of one sequence, [unrolled layers]; those of layers without keys stay empty.
 using SequenceTables = std::vector<BlockTable>;
 
+/// What tables that are kept spare a sequence that begins alike.
+struct ReusablePrefix {
+    Index tokens = 0;
+    Index blocks = 0;     // that it would share
+    Index only_kept = 0;  // of these, held by nobody
+};
+
 template <Backend B>
 class PagedKeyValueCache {
 public:
@@ -171,13 +178,16 @@ public:
         });
         return blocks;
     }
-    /// Blocks that it would share.
-    [[nodiscard]] Index num_shareable(const SequenceTables& donor, Index tokens) const {
-        Index blocks = 0;
+    /// What it would share.
+    [[nodiscard]] ReusablePrefix reusable(const SequenceTables& donor, Index tokens) const {
+        ReusablePrefix found{.tokens = tokens};
         for_each_table(donor, [&](const BlockTable& table, Index /*entries*/) {
-            blocks += entries_before(table, tokens) / pool_.block_size();
+            const Index whole = entries_before(table, tokens) / pool_.block_size();
+            found.blocks += whole;
+            found.only_kept += std::count_if(table.blocks.begin(), table.blocks.begin() + whole,
+                                             [this](Index block) { return !pool_.is_held(block); });
         });
-        return blocks;
+        return found;
     }
 
     /// Copies entries between places of the pool.

@@ -60,11 +60,10 @@ public:
         return usable;
     }
 
-    /// Blocks that a sequence of `tokens` would share; what it shares them with becomes the first
-    /// prefix.
-    [[nodiscard]] Index num_reusable(std::span<const TokenId> tokens, Index max_depth) {
+    /// What a sequence of `tokens` would find; where it finds it becomes the first prefix.
+    [[nodiscard]] ReusablePrefix reusable(std::span<const TokenId> tokens, Index max_depth) {
         const Index usable = find(tokens, max_depth);
-        return usable > 0 ? cache_.num_shareable(prefixes_.front().tables, usable) : 0;
+        return usable > 0 ? cache_.reusable(prefixes_.front().tables, usable) : ReusablePrefix{};
     }
 
     enum class Spared { none, first };

@@ -123,8 +123,8 @@ public:
         return state_->finish;
     }
 
-    /// Ends the request before the engine's next step, or in the running one before a token is
-    /// drawn; tokens that were ready can still be read.
+    /// Ends the request before the engine's next step, or in the running one before it is given a
+    /// token; tokens that were ready can still be read.
     void cancel() {
         if (!state_->is_cancelled.exchange(true)) {
             ++*state_->cancellations;

@@ -11,6 +11,8 @@
 #include <mor/serve/sequence.hpp>
 
 #include <algorithm>
+#include <functional>
+#include <numeric>
 #include <span>
 #include <vector>
 
@@ -50,9 +52,13 @@ public:
 
     /// Blocks for the next rows of a sequence. Takes them, if need be, from kept prefixes, then
     /// from the youngest others, which begin again later. Returns false if only older ones, or ones
-    /// in the running call, have memory.
+    /// in the running call, have memory; and preempts none where that is known beforehand.
     [[nodiscard]] bool reserve(Sequence& sequence, Index count, Queues& queues) {
         const Index missing = cache_.missing_blocks(sequence.tables, count);
+        const Index spare = cache_.pool().num_free() + prefixes_.num_droppable();
+        if (missing > spare && missing > spare + num_preemptable(sequence, queues)) {
+            return false;
+        }
         while (missing > cache_.pool().num_free() && !prefixes_.make_room(missing)) {
             if (!preempt_younger(sequence, queues)) {
                 return false;
@@ -130,7 +136,8 @@ private:
             return true;
         }
         // Or it shares blocks of a prefix that other sequences hold, too.
-        const Index shared = prefixes_.num_reusable(candidate.tokens, candidate.options.max_depth);
+        const Index shared =
+            prefixes_.reusable(candidate.tokens, candidate.options.max_depth).blocks;
         return shared > 0 &&
                needed - shared <= free + prefixes_.num_droppable(KeptPrefixes<B>::Spared::first);
     }
@@ -165,36 +172,54 @@ private:
                 add(*sequence, own, sequence->num_unprocessed());
             }
         });
-        const Index shared = prefixes_.num_reusable(candidate.tokens, candidate.options.max_depth);
-        add(candidate, std::max<Index>(0, cache_.num_tables() - shared),
-            std::ssize(candidate.tokens));
+        const ReusablePrefix prefix =
+            prefixes_.reusable(candidate.tokens, candidate.options.max_depth);
+        add(candidate, cache_.num_tables() + prefix.only_kept,
+            std::ssize(candidate.tokens) - prefix.tokens);
         const BlockPool<B>& pool = cache_.pool();
         const Index others =
             pool.num_blocks() - pool.num_free() - pool.num_only_kept() - own_blocks;
         return peak_blocks(outlook_) <= static_cast<double>(pool.num_blocks() - others);
     }
 
-    bool preempt_younger(const Sequence& sequence, Queues& queues) {
-        Queue* where = nullptr;
-        Queue::iterator youngest;
+    /// Calls function(queue, iterator) for sequences that a sequence may preempt.
+    template <class Function>
+    static void for_each_younger(const Sequence& sequence, Queues& queues, Function&& function) {
         for (Queue* queue : {&queues.entering, &queues.stepping, &queues.leaving}) {
             for (auto at = queue->begin(); at != queue->end(); ++at) {
-                if ((*at)->number > sequence.number && holds_memory(**at) &&
-                    (where == nullptr || (*at)->number > (*youngest)->number)) {
-                    where = queue;
-                    youngest = at;
+                if ((*at)->number > sequence.number && num_blocks(**at) > 0) {
+                    function(*queue, at);
                 }
             }
         }
+    }
+    /// Blocks of those sequences: at least as many as would be free without them.
+    static Index num_preemptable(const Sequence& sequence, Queues& queues) {
+        Index blocks = 0;
+        for_each_younger(sequence, queues, [&](const Queue& /*queue*/, Queue::iterator at) {
+            blocks += num_blocks(**at);
+        });
+        return blocks;
+    }
+    bool preempt_younger(const Sequence& sequence, Queues& queues) {
+        Queue* where = nullptr;
+        Queue::iterator youngest;
+        for_each_younger(sequence, queues, [&](Queue& queue, Queue::iterator at) {
+            if (where == nullptr || (*at)->number > (*youngest)->number) {
+                where = &queue;
+                youngest = at;
+            }
+        });
         if (where == nullptr) {
             return false;
         }
         preempt(queues, *where, youngest);
         return true;
     }
-    static bool holds_memory(const Sequence& sequence) {
-        return std::any_of(sequence.tables.begin(), sequence.tables.end(),
-                           [](const BlockTable& table) { return !table.blocks.empty(); });
+    static Index num_blocks(const Sequence& sequence) {
+        return std::transform_reduce(
+            sequence.tables.begin(), sequence.tables.end(), Index{0}, std::plus<>{},
+            [](const BlockTable& table) { return std::ssize(table.blocks); });
     }
 
     PagedKeyValueCache<B>& cache_;

@@ -272,6 +272,59 @@ TEST_CASE("admission reckons with how far answers will grow") {
                          "mor::Engine: expected_length is 1.5, expected 0 to 1", mor::ConfigError);
 }
 
+TEST_CASE("requests that begin alike run together in memory for one of them alone and a little") {
+    Served s;
+    mor::Random random{9};
+    const auto prompt = mor::testing::uniform_integers<mor::TokenId>(random, 40, 0, 61);
+    // 43 tokens in 5 tables, and eight blocks more in each, of which a sequence needs two.
+    const Index entries = 5 * 44 + 5 * 4 * 8;
+    Index most = 0;
+    const mor::Engine<A, B>* watched = nullptr;
+    mor::Engine<A, B> engine{s.model,
+                             {.cache_bytes = entries * 2 * 16 * static_cast<Index>(sizeof(float)),
+                              .block_size = 4,
+                              .on_call = [&](const mor::EngineCall&) {
+                                  most = std::max(most, watched->counts().running);
+                              }}};
+    watched = &engine;
+    for (int i = 0; i < 6; ++i) {
+        static_cast<void>(engine.submit(prompt, {.max_new_tokens = 4}));
+        if (i == 0) {
+            engine.run();  // its beginning is kept
+            most = 0;
+        }
+    }
+    engine.run();
+    CHECK(most >= 3);
+}
+
+TEST_CASE("tokens are drawn on several threads as on one") {
+    mor::ModelConfig sizes = served_config<A>();
+    sizes.vocab_size = 20'000;
+    const auto answers = [&](Index threads) {
+        B backend{{.threads = threads}};
+        mor::Model<A, B> model{backend, sizes, {}, 5};
+        mor::Engine engine{model, {.max_batch = 12}};
+        std::vector<mor::RequestHandle> handles;
+        for (int i = 0; i < 12; ++i) {
+            handles.push_back(
+                engine.submit(std::vector<mor::TokenId>{i},
+                              {.max_new_tokens = 6,
+                               .sampling = {.top_p = 0.9, .repetition_penalty = 1.2, .seed = 3},
+                               .wants_log_probabilities = true}));
+        }
+        engine.run();
+        std::vector<std::vector<mor::ServedToken>> all;
+        for (mor::RequestHandle& handle : handles) {
+            all.push_back(read_all(handle));
+        }
+        return all;
+    };
+    const auto expected = answers(1);
+    CHECK(expected.back().size() == 6);
+    CHECK(answers(3) == expected);
+}
+
 TEST_CASE("the most blocks are held when a sequence is about to end") {
     using mor::detail::GrowingSequence;
     std::vector<GrowingSequence> none;
