@@ -239,8 +239,8 @@ void add_lines(const std::shared_ptr<const mor::Model<A, Cpu>>& model, const Set
     if constexpr (A::Sharing::has_steps && !mor::keeps_every_token<typename A::Router>) {
         add(mor::DepthWise{}, "batch 32", batch, 2 * batch - 1, plenty);
         if (bytes > 0) {
-            // Half as many rows as there will be sequences: one of the two calls is then full.
-            add(mor::DepthWise{}, "equal memory", batch / 2, no_limit, bytes);
+            // Fewer rows than there will be sequences: calls of the block are then full.
+            add(mor::DepthWise{}, "equal memory", 3 * batch / 4, no_limit, bytes);
         }
     }
 }
