@@ -32,7 +32,7 @@ path.write_text(text + "\n")
 PYTHON
 }
 measure serve_throughput_135M serve_throughput 135M 128 32
-measure serve_throughput_360M serve_throughput 360M 96 20
+measure serve_throughput_360M serve_throughput 360M 160 20
 measure serve_trained serve_trained "$trained" 200 128
 measure serve_latency serve_latency 135M 60
 # Its times are not of interest.
