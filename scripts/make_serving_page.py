@@ -58,7 +58,7 @@ and fuller calls while requests run out. Lines that pass 100 % do not show a gai
 runs, slowest to fastest, are {spread} apart on these shared cores (the JSON has all times), and fuller calls while the
 engine empties help where more sequences are under way.
 At equal memory MoR has more sequences under way than vanilla ("sequences", times vanilla's). Where reading weights is the
-limit, as on a GPU, that would multiply the gain; on these cores products are limited by arithmetic from about 16 rows on, and
+limit, as on a GPU, that would multiply the gain; on these cores products of so many rows are limited by arithmetic, and
 the bound stays the ratio of operations. The paper's 2.06x at the largest batch is for a GPU: that is not measured here.
 
 ## A trained model
@@ -78,7 +78,7 @@ empties; depth-wise batching has 63 sequences for its calls of 32 rows, the othe
 
 {bubbles}
 
-What that brings depends on what an empty row costs. On these cores a call's time follows its rows from about 16 on: in the
+What that brings depends on what an empty row costs. On these cores the time of such calls mostly follows their rows: in the
 first table depth-wise batching answers {depth_gain} as many tokens a second as sequence-wise at batch 32, with more sequences
 under way, and {depth_gain_memory} at equal memory.
 
