@@ -65,7 +65,19 @@ public:
 
     [[nodiscard]] const std::vector<Answer>& expected() const { return expected_.begin()->second; }
 
-    /// Serves a random choice of the requests in random order; returns how many differ.
+    /// Checks so many mixes under each policy.
+    mor::EngineCounts check_mixes(std::uint64_t count) {
+        mor::EngineCounts total;
+        for (std::uint64_t seed = 0; seed < count; ++seed) {
+            check_mix<mor::DepthWise>(seed, total);
+            check_mix<mor::SequenceWise>(seed + 100, total);
+            check_mix<mor::StaticBatch>(seed + 200, total);
+        }
+        return total;
+    }
+
+private:
+    /// Serves a random choice of the requests in random order.
     template <class Scheduling>
     void check_mix(std::uint64_t seed, mor::EngineCounts& total) {
         mor::Random random{seed};
@@ -120,7 +132,6 @@ public:
         total.tokens += engine.counts().tokens;
     }
 
-private:
     mor::Model<A, B>& model_;
     std::vector<Request> requests_;
     Index most_rows_;
@@ -139,12 +150,7 @@ TEST_CASE_TEMPLATE("a request's answer is its own", A, mor::Vanilla, mor::Recurs
     B one_thread{{.threads = 1}};
     mor::Model<A, B> alone{one_thread, served_config<A>(), {}, 6};
     Answers<A> answers{model, alone, 12};
-    mor::EngineCounts total;
-    for (std::uint64_t seed = 0; seed < 20; ++seed) {
-        answers.template check_mix<mor::DepthWise>(seed, total);
-        answers.template check_mix<mor::SequenceWise>(seed + 100, total);
-        answers.template check_mix<mor::StaticBatch>(seed + 200, total);
-    }
+    const mor::EngineCounts total = answers.check_mixes(20);
     // Otherwise the test would not test them.
     CHECK(total.preemptions > 10);
     CHECK(total.reused_tokens > 100);
@@ -176,11 +182,6 @@ TEST_CASE_TEMPLATE("so it is where a model is large enough for threads to share 
     B one_thread{{.threads = 1}};
     mor::Model<A, B> alone{one_thread, sizes, {}, 6};
     Answers<A> answers{model, alone, 64};
-    mor::EngineCounts total;
-    for (std::uint64_t seed = 0; seed < 4; ++seed) {
-        answers.template check_mix<mor::DepthWise>(seed, total);
-        answers.template check_mix<mor::SequenceWise>(seed + 100, total);
-        answers.template check_mix<mor::StaticBatch>(seed + 200, total);
-    }
+    const mor::EngineCounts total = answers.check_mixes(4);
     CHECK(total.tokens > 500);
 }
