@@ -29,15 +29,17 @@ struct Request {
     Index answer = 1;
 };
 
+using Requests = std::vector<Request>;
+
 /// Lengths are exp(log(median) + 0.6 * normal), at most four medians.
-std::vector<Request> make_requests(Index count, mor::Random& random) {
+Requests make_requests(Index count, mor::Random& random) {
     constexpr double median_prompt = 32;
     constexpr double median_answer = 24;
     const auto length = [&](double median) {
         return std::clamp(std::lround(median * std::exp(0.6 * random.normal())), 1L,
                           std::lround(4 * median));
     };
-    std::vector<Request> requests(static_cast<std::size_t>(count));
+    Requests requests(static_cast<std::size_t>(count));
     double time = 0;
     for (Request& request : requests) {
         time -= std::log(1 - random.uniform());
@@ -73,8 +75,7 @@ struct Point {
 
 /// Serves the requests, `rate` a second; 0: all at once.
 template <class Scheduling, class A>
-void serve(const mor::Model<A, Cpu>& model, const std::vector<Request>& requests, double rate,
-           Point& point) {
+void serve(const mor::Model<A, Cpu>& model, const Requests& requests, double rate, Point& point) {
     mor::Engine<A, Cpu, Scheduling> engine{model, {.max_batch = 32, .cache_bytes = Index{1} << 28}};
     std::vector<double> last(requests.size());
     std::vector<mor::RequestHandle> handles;
@@ -112,8 +113,6 @@ void serve(const mor::Model<A, Cpu>& model, const std::vector<Request>& requests
     point.requests += static_cast<double>(requests.size());
     point.tokens += static_cast<double>(engine.counts().tokens);
 }
-
-using Requests = std::vector<Request>;
 
 struct Curve {
     std::string model;

@@ -22,15 +22,13 @@ struct DrawnToken {
     std::exception_ptr error = {};
 };
 
-/// Draws for each sequence from its row of logits [sequences, vocabulary], with its own sampler.
+/// Draws for each of one or more sequences from its row of logits [sequences, vocabulary], with its
+/// own sampler. Throws nothing that a sampler throws: that is with the sequence's token.
 template <Backend B, class T>
 void draw_tokens(const B& backend, std::span<Sequence* const> sequences, std::span<const T> logits,
                  std::vector<DrawnToken>& drawn) {
     constexpr std::size_t grain = std::size_t{1} << 14;  // logits worth another thread's while
     drawn.assign(sequences.size(), {});
-    if (sequences.empty()) {
-        return;
-    }
     const std::size_t vocabulary = logits.size() / sequences.size();
     const auto draw = [&](Index first, Index last) {
         for (auto i = static_cast<std::size_t>(first); i < static_cast<std::size_t>(last); ++i) {
