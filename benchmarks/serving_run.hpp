@@ -9,7 +9,9 @@
 #include <cstdio>
 #include <functional>
 #include <iterator>
+#include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -69,79 +71,128 @@ struct Call {
            static_cast<double>(std::max<std::ptrdiff_t>(1, last - first));
 }
 
+/// A clock that stands still while others have their turn.
+class StopWatch {
+public:
+    void go_on() { since_ = Clock::now(); }
+    void pause() { passed_ = seconds(); }
+    /// In all turns; to be asked between go_on() and pause().
+    [[nodiscard]] double seconds() const {
+        return passed_ + std::chrono::duration<double>(Clock::now() - since_).count();
+    }
+
+private:
+    double passed_ = 0;
+    Clock::time_point since_;
+};
+
+/// The requests of a setting, being served.
 template <class Scheduling, class A>
-[[nodiscard]] Run serve(const mor::Model<A, Cpu>& model, const Setting& setting,
-                        mor::EngineOptions options) {
-    Run run;
-    std::vector<Call> calls;
-    Index entered = 0;
-    const auto start = Clock::now();
-    const auto now = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
-    const mor::Engine<A, Cpu, Scheduling>* watched = nullptr;
-    options.block_size = setting.block_size;
-    options.max_prefixes = setting.max_prefixes;
-    options.on_call = [&](const mor::EngineCall& call) {
+class Service {
+public:
+    Service(const mor::Model<A, Cpu>& model, const Setting& setting, mor::EngineOptions options)
+        : options_{with_callback(setting, std::move(options))},
+          is_stack_{model.layout().num_steps == 0},
+          engine_{model, options_},
+          last_(setting.lengths.size()) {
+        for (std::size_t i = 0; i < setting.lengths.size(); ++i) {
+            handles_.push_back(
+                engine_.submit(setting.prompts[i],
+                               {.max_new_tokens = setting.lengths[i],
+                                .sampling = {.temperature = setting.temperature, .seed = i},
+                                .on_token = [this, i](const mor::ServedToken&) { count(i); }}));
+        }
+    }
+    Service(const Service&) = delete;
+    Service& operator=(const Service&) = delete;
+
+    /// For so many seconds, or until all requests are answered: then, how it went.
+    [[nodiscard]] std::optional<Run> serve_for(double seconds) {
+        watch_.go_on();
+        const double end = watch_.seconds() + seconds;
+        bool is_left = true;
+        while (is_left && watch_.seconds() < end) {
+            is_left = engine_.step();
+        }
+        run_.seconds = watch_.seconds();
+        watch_.pause();
+        return is_left ? std::nullopt : std::optional{ended()};
+    }
+
+private:
+    mor::EngineOptions with_callback(const Setting& setting, mor::EngineOptions options) {
+        options.block_size = setting.block_size;
+        options.max_prefixes = setting.max_prefixes;
+        options.on_call = [this](const mor::EngineCall& call) { count(call); };
+        return options;
+    }
+
+    void count(const mor::EngineCall& call) {
         const bool is_block = call.part == mor::EnginePart::shared_block;
         const bool is_draw = call.part == mor::EnginePart::draw;
-        (is_draw ? run.draw_seconds : run.model_seconds) += call.seconds;
-        run.block_seconds += is_block ? call.seconds : 0;
-        run.leave_seconds += call.part == mor::EnginePart::leave ? call.seconds : 0;
-        run.peak_bytes = std::max(run.peak_bytes, call.cache_bytes);
+        (is_draw ? run_.draw_seconds : run_.model_seconds) += call.seconds;
+        run_.block_seconds += is_block ? call.seconds : 0;
+        run_.leave_seconds += call.part == mor::EnginePart::leave ? call.seconds : 0;
+        run_.peak_bytes = std::max(run_.peak_bytes, call.cache_bytes);
         if (call.part == mor::EnginePart::enter) {
-            ++entered;
-            run.sequences += static_cast<double>(watched->counts().running);
-            run.cache_bytes += static_cast<double>(call.cache_bytes);
+            ++entered_;
+            run_.sequences += static_cast<double>(engine_.counts().running);
+            run_.cache_bytes += static_cast<double>(call.cache_bytes);
         }
-        const bool is_stack = model.layout().num_steps == 0 && call.part == mor::EnginePart::enter;
-        if (is_block || is_stack) {
-            calls.push_back({now(), call.rows});
+        if (is_block || (is_stack_ && call.part == mor::EnginePart::enter)) {
+            calls_.push_back({watch_.seconds(), call.rows});
         }
-    };
-    mor::Engine<A, Cpu, Scheduling> engine{model, options};
-    watched = &engine;
-    std::vector<double> last(setting.lengths.size(), now());
-    std::vector<mor::RequestHandle> handles;
-    for (std::size_t i = 0; i < setting.lengths.size(); ++i) {
-        handles.push_back(
-            engine.submit(setting.prompts[i],
-                          {.max_new_tokens = setting.lengths[i],
-                           .sampling = {.temperature = setting.temperature, .seed = i},
-                           .on_token = [&, i, is_first = true](const mor::ServedToken&) mutable {
-                               const double at = now();
-                               (is_first ? run.first : run.between).push_back(at - last[i]);
-                               is_first = false;
-                               last[i] = at;
-                           }}));
     }
-    const double begin = now();
-    engine.run();
-    run.seconds = now() - begin;
-    for (const mor::RequestHandle& handle : handles) {
-        mor::check<mor::Error>(handle.finish() == mor::Finish::length, "a request did not finish");
+
+    void count(std::size_t request) {
+        const double now = watch_.seconds();
+        const bool is_first = last_[request] == 0;
+        (is_first ? run_.first : run_.between).push_back(now - last_[request]);
+        last_[request] = now;
     }
-    run.flops = engine.flops();
-    run.counts = engine.counts();
-    run.sequences /= static_cast<double>(entered);
-    run.cache_bytes /= static_cast<double>(entered);
-    const auto quarter = std::ssize(calls) / 4;
-    const auto most = static_cast<double>(options.max_batch);
-    run.occupancy = mean_rows(calls.begin(), calls.end()) / most;
-    run.occupancy_steady = mean_rows(calls.begin() + quarter, calls.end() - quarter) / most;
-    constexpr int samples = 400;
-    auto call = calls.begin();
-    for (int i = 0; i < samples; ++i) {
-        const double time = begin + run.seconds * (i + 0.5) / samples;
-        call = std::find_if(call, std::prev(calls.end()),
-                            [time](const Call& each) { return each.end >= time; });
-        run.rows_by_time.push_back(call->rows);
+
+    [[nodiscard]] Run ended() {
+        for (const mor::RequestHandle& handle : handles_) {
+            mor::check<mor::Error>(handle.finish() == mor::Finish::length,
+                                   "a request did not finish");
+        }
+        run_.flops = engine_.flops();
+        run_.counts = engine_.counts();
+        run_.sequences /= static_cast<double>(entered_);
+        run_.cache_bytes /= static_cast<double>(entered_);
+        const auto quarter = std::ssize(calls_) / 4;
+        const auto most = static_cast<double>(options_.max_batch);
+        run_.occupancy = mean_rows(calls_.begin(), calls_.end()) / most;
+        run_.occupancy_steady = mean_rows(calls_.begin() + quarter, calls_.end() - quarter) / most;
+        constexpr int samples = 400;
+        auto at = calls_.cbegin();
+        for (int i = 0; i < samples; ++i) {
+            const double time = run_.seconds * (i + 0.5) / samples;
+            at = std::find_if(at, std::prev(calls_.cend()),
+                              [time](const Call& each) { return each.end >= time; });
+            run_.rows_by_time.push_back(at->rows);
+        }
+        return std::move(run_);
     }
-    return run;
-}
+
+    mor::EngineOptions options_;
+    bool is_stack_;  // no recursion: the whole stack takes the place of the shared block
+    mor::Engine<A, Cpu, Scheduling> engine_;
+    std::vector<mor::RequestHandle> handles_;
+    std::vector<double> last_;  // when each request had its latest token
+    StopWatch watch_;
+    Run run_;
+    std::vector<Call> calls_;
+    Index entered_ = 0;
+};
 
 /// Bytes of keys and values that one layer stores for a token.
 [[nodiscard]] inline double layer_bytes(const mor::ModelConfig& sizes) {
     return 2.0 * static_cast<double>(sizes.num_kv_heads * sizes.head_dim) * sizeof(float);
 }
+
+/// Serves for so many seconds; gives how it went once all requests are answered.
+using Turn = std::function<std::optional<Run>(double seconds)>;
 
 /// One line of a table: how to measure it, and what was measured.
 struct Line {
@@ -150,7 +201,7 @@ struct Line {
     std::string model;
     std::string_view scheduling;
     mor::EngineOptions options;
-    std::function<Run()> measure = {};
+    std::function<Turn()> begin = {};
     std::vector<Run> runs = {};
 
     /// Of the run with the median time; and the times of all, which others can be compared with.
@@ -219,15 +270,19 @@ void add_lines(const std::shared_ptr<const mor::Model<A, Cpu>>& model, const Set
     Setting brief = setting;
     brief.prompts.resize(1);
     brief.lengths = {2};
-    static_cast<void>(serve<mor::SequenceWise>(*model, brief, {}));
+    static_cast<void>(Service<mor::SequenceWise, A>{*model, brief, {}}.serve_for(1e9));
     const auto add = [&]<class Scheduling>(Scheduling, const char* group, Index rows,
                                            Index sequences, Index cache_bytes) {
         const mor::EngineOptions options{.max_batch = rows,
                                          .max_sequences = sequences,
                                          .prefill_chunk = 8,
                                          .cache_bytes = cache_bytes};
-        lines.push_back({model->config(), group, name, Scheduling::name, options,
-                         [=, &setting] { return serve<Scheduling>(*model, setting, options); }});
+        lines.push_back(
+            {model->config(), group, name, Scheduling::name, options, [=, &setting]() -> Turn {
+                 const auto service =
+                     std::make_shared<Service<Scheduling, A>>(*model, setting, options);
+                 return [service, model](double seconds) { return service->serve_for(seconds); };
+             }});
     };
     constexpr Index batch = 32;
     constexpr Index plenty = Index{1} << 28;
@@ -245,11 +300,24 @@ void add_lines(const std::shared_ptr<const mor::Model<A, Cpu>>& model, const Set
     }
 }
 
-/// Measures all lines `repetitions` times in turn, and reports them.
+inline constexpr double turn_seconds = 0.5;
+
+/// Measures all lines `repetitions` times and reports them. Lines take turns, so that whatever else
+/// the machine does meanwhile slows them all alike.
 [[nodiscard]] inline Json measure(std::vector<Line>& lines, int repetitions) {
     for (int i = 0; i < repetitions; ++i) {
+        std::vector<std::pair<Line*, Turn>> left;
         for (Line& line : lines) {
-            line.runs.push_back(line.measure());
+            left.emplace_back(&line, line.begin());
+        }
+        while (!left.empty()) {
+            std::erase_if(left, [](const auto& each) {
+                std::optional<Run> run = each.second(turn_seconds);
+                if (run) {
+                    each.first->runs.push_back(*std::move(run));
+                }
+                return run.has_value();
+            });
         }
     }
     Json rows = Json::array();

@@ -1,43 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
 
-# Compiles every header alone, twice, and after macros that other people's headers define.
+# Compiles every header alone, twice, and after macros that other people's headers define. Headers of
+# third parties cannot stand the macros, so they come first where they are used; precompiled, as they
+# are most of what there is to read.
 function(mor_add_header_tests target)
     set(root "${PROJECT_SOURCE_DIR}/include")
     file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE "${root}" "${root}/mor/*.hpp")
-    set(sources "")
+    set(first_plain "")
+    set(first_eigen Eigen/Core unsupported/Eigen/CXX11/ThreadPool)
+    set(first_json nlohmann/json.hpp)
+    set(first_thrust thrust/copy.h thrust/functional.h thrust/inner_product.h
+        thrust/iterator/counting_iterator.h thrust/reduce.h thrust/sort.h
+        thrust/system/cpp/execution_policy.h)
     foreach(header IN LISTS headers)
-        # Third-party headers cannot stand the macros, so they come first where they are used.
-        set(first "")
+        set(group plain)
         if(header MATCHES "^mor/((mor|instances)[.]hpp$|backends/cpu/)")
-            string(APPEND first "#include <Eigen/Core>\n#include <unsupported/Eigen/CXX11/ThreadPool>\n")
-        endif()
-        if(header MATCHES "^mor/backends/cuda/")
+            set(group eigen)
+        elseif(header MATCHES "^mor/(io|checkpoint)[/.]")
+            set(group json)
+        elseif(header MATCHES "^mor/backends/cuda/")
             # Those for nvcc are compiled by the tests that it compiles.
             if(NOT MOR_THRUST_INCLUDE_DIR OR header MATCHES "/(cuda|device_[a-z]+)[.]hpp$")
                 continue()
             endif()
-            string(APPEND first "#include <thrust/copy.h>\n#include <thrust/functional.h>\n"
-                "#include <thrust/inner_product.h>\n#include <thrust/iterator/counting_iterator.h>\n"
-                "#include <thrust/reduce.h>\n#include <thrust/sort.h>\n"
-                "#include <thrust/system/cpp/execution_policy.h>\n")
+            set(group thrust)
         endif()
-        if(header MATCHES "^mor/(io|checkpoint)[/.]")
-            string(APPEND first "#include <nlohmann/json.hpp>\n")
-        endif()
+        list(TRANSFORM first_${group} REPLACE "(.+)" "#include <\\1>\n" OUTPUT_VARIABLE first)
+        list(JOIN first "" first)
         string(REPLACE "/" "_" source "${header}")
         set(source "${CMAKE_CURRENT_BINARY_DIR}/${target}/${source}.cpp")
         configure_file("${PROJECT_SOURCE_DIR}/tests/headers/header_test.cpp.in" "${source}" @ONLY)
-        list(APPEND sources "${source}")
+        list(APPEND sources_${group} "${source}")
     endforeach()
-    add_library(${target} OBJECT ${sources})
-    target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}/tests/headers")
-    target_link_libraries(${target} PRIVATE mor::io mor_dev)
-    target_compile_options(${target} PRIVATE -O0 -g0)
-    # Nothing of it runs; its sources then only wait for clang-tidy.
-    if(MOR_SANITIZE)
-        set_target_properties(${target} PROPERTIES EXCLUDE_FROM_ALL ON)
-    endif()
-    if(MOR_THRUST_INCLUDE_DIR)
-        mor_use_thrust(${target})
-    endif()
+    foreach(group IN ITEMS plain eigen json thrust)
+        if(NOT sources_${group})
+            continue()
+        endif()
+        set(part ${target}_${group})
+        add_library(${part} OBJECT ${sources_${group}})
+        target_include_directories(${part} PRIVATE "${PROJECT_SOURCE_DIR}/tests/headers")
+        target_link_libraries(${part} PRIVATE mor::io mor_dev)
+        target_compile_options(${part} PRIVATE -O0 -g0)
+        if(group STREQUAL "thrust")
+            mor_use_thrust(${part})
+        endif()
+        if(MOR_SANITIZE)
+            # Nothing of it runs; its sources then only wait for clang-tidy.
+            set_target_properties(${part} PROPERTIES EXCLUDE_FROM_ALL ON)
+        else()
+            list(TRANSFORM first_${group} REPLACE "(.+)" "<\\1>" OUTPUT_VARIABLE precompiled)
+            target_precompile_headers(${part} PRIVATE ${precompiled})
+        endif()
+    endforeach()
 endfunction()

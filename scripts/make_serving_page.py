@@ -27,8 +27,9 @@ here by `scripts/make_serving_page.py`.
 ## Throughput
 
 `{commands}`: the paper's setting scaled down for two cores ({requests} requests in place of 1,000, answers of
-{mean_tokens} tokens on average in place of 256, normally distributed; no prompt, first come first served). Each line is
-the median of {repetitions} interleaved runs. "Rows" is the most that a call may have; "sequences" how many were under way on average.
+{mean_tokens} tokens on average in place of 256, normally distributed; no prompt, first come first served). Lines take turns of
+half a second, each with a clock of its own, so that whatever else the machine does slows all alike; a line is the median of
+{repetitions} such runs. "Rows" is the most that a call may have; "sequences" how many were under way on average.
 "Batch 32" has memory for all. "Equal memory" gives every model the same: what 40 of vanilla's sequences store when each is
 half way. How many then run is up to the engine, which here knows how long each answer will be: answers that end at a stop
 token would leave more of the memory unused, or more work to repeat.
@@ -52,7 +53,7 @@ shapes.
 
 {bounds}
 
-Ratios are medians over the repetitions, in which all lines run in turn. Read "batch 32" with care: calls have 32 rows at
+Ratios are medians over the repetitions, in each of which all lines take turns. Read "batch 32" with care: calls have 32 rows at
 most in every line, but depth-wise batching has 63 sequences under way and vanilla 32, with more cache in all (first table)
 and fuller calls while requests run out. Lines that pass 100 % do not show a gain beyond the operations saved: vanilla's own
 runs, slowest to fastest, are {spread} apart on these shared cores (the JSON has all times), and fuller calls while the
