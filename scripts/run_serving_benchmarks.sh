@@ -31,10 +31,10 @@ text = json.dumps(report, indent=1)
 path.write_text(text + "\n")
 PYTHON
 }
-measure serve_throughput_135M serve_throughput 135M 128 32
-measure serve_throughput_360M serve_throughput 360M 160 20
+measure serve_throughput_135M serve_throughput 135M 128 28
+measure serve_throughput_360M serve_throughput 360M 128 18
 measure serve_trained serve_trained "$trained" 200 128
-measure serve_latency serve_latency 135M 60
+measure serve_latency serve_latency 135M 50
 # Its times are not of interest.
 measure serve_throughput_narrow serve_throughput narrow 1000 256
 if command -v perf >/dev/null; then
