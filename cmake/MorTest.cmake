@@ -13,7 +13,7 @@ endforeach()
 #              [OPTIMIZED | PORTABLE])
 #
 # Builds the executable <name>_test and registers it with CTest as <name>. Without a label it is
-# fast: under a second or two, so that it also runs under the sanitizers. Tests that start threads
+# fast, to compile and to run, so that sanitizers have time for it. Tests that start threads
 # add the label threads and run under the thread sanitizer. A release build compiles a test with -O1,
 # in two thirds of the time, unless it is OPTIMIZED: those of the kernels are, as users' code is. A
 # PORTABLE one is compiled for any processor of the kind, and linked with no code compiled for this one,
