@@ -30,9 +30,6 @@ function(mor_add_test name)
 
     set(executable ${name}_test)
     add_executable(${executable} ${arg_SOURCES})
-    # Half of a small file's time is reading headers. Names in its anonymous namespace must differ
-    # from those of its neighbours.
-    set_target_properties(${executable} PROPERTIES UNITY_BUILD ON)
     if(arg_PORTABLE)
         target_sources(${executable} PRIVATE main.cpp)
         target_link_libraries(${executable} PRIVATE mor::mor doctest::doctest mor_dev mor_portable)
