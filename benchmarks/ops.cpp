@@ -228,7 +228,7 @@ void adamw(benchmark::State& state) {
     }
     benchmarks::report(state, roofline, 14.0 * static_cast<double>(count), bytes_of(7 * count));
 }
-BENCHMARK(adamw)->Arg(576 * 1'536)->Arg(576 * 49'152)->UseRealTime();
+BENCHMARK(adamw)->Arg(Index{576} * 1'536)->Arg(Index{576} * 49'152)->UseRealTime();
 
 }  // namespace
 

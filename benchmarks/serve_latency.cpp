@@ -151,9 +151,9 @@ int main(int argc, char** argv) try {
     sizes.max_positions = 256;
     const mor::ModelConfig recursive = sizes_with_steps(sizes, 3);
     mor::Random random{1};
-    std::vector<Requests> streams;
-    for (int i = 0; i < 3; ++i) {
-        streams.push_back(make_requests(std::atol(argv[2]), random));
+    std::vector<Requests> streams(3);
+    for (Requests& stream : streams) {
+        stream = make_requests(std::atol(argv[2]), random);
     }
     Cpu cpu;
     const auto vanilla = std::make_shared<mor::Model<mor::Vanilla, Cpu>>(

@@ -28,7 +28,7 @@ here by `scripts/make_serving_page.py`.
 
 `{commands}`: the paper's setting scaled down for two cores ({requests} requests in place of 1,000, answers of
 {mean_tokens} tokens on average in place of 256, normally distributed; no prompt, first come first served). Lines take turns of
-half a second, each with a clock of its own, so that whatever else the machine does slows all alike; a line is the median of
+half a second, each with a clock of its own, so that what else the machine does slows them nearly alike (who takes longest ends alone); a line is the median of
 {repetitions} such runs. "Rows" is the most that a call may have; "sequences" how many were under way on average.
 "Batch 32" has memory for all. "Equal memory" gives every model the same: what 40 of vanilla's sequences store when each is
 half way. How many then run is up to the engine, which here knows how long each answer will be: answers that end at a stop
@@ -41,7 +41,8 @@ first and last quarter of the calls, where the engine fills and empties; none wh
 beginnings included, of {scaled_block_size} tokens. "Draw" is greedy sampling's share of the time, "scheduler" that of all else outside the model: queues,
 admission, page tables' growth, callbacks. (At the paper's lengths, in the run of [bubbles](#bubbles), it was
 {scheduler_long:.0f} microseconds a token with depth-wise batching of MoR 3, {scheduler_share:.1f} % of what a token of 135M took here.) "Again" is work repeated after preemptions: operations a token beyond those of
-the same model with memory for all.
+the same model with memory for all. The aim for "scheduler" is 2 % of a step: in this table it is at most {scheduler_most:.2f} %; it is
+missed where a step is short, in [the trained models](#a-trained-model), at {scheduler_trained[0]:.1f} to {scheduler_trained[1]:.1f} % for MoR, and at the width of 16 of the run of bubbles, at {scheduler_narrow[0]:.1f} to {scheduler_narrow[1]:.1f} %.
 
 ## Against the bound
 
@@ -56,8 +57,9 @@ shapes.
 Ratios are medians over the repetitions, in each of which all lines take turns. Read "batch 32" with care: calls have 32 rows at
 most in every line, but depth-wise batching has 63 sequences under way and vanilla 32, with more cache in all (first table)
 and fuller calls while requests run out. Lines that pass 100 % do not show a gain beyond the operations saved: vanilla's own
-runs, slowest to fastest, are {spread} apart on these shared cores (the JSON has all times), and fuller calls while the
-engine empties help where more sequences are under way.
+runs, slowest to fastest, are up to {spread} apart on these shared cores (the JSON has all times), and fuller calls while the
+engine empties help where more sequences are under way. The block's ratio is over the recursive model in the same setting, whose
+calls have fewer rows at equal memory, and cost more each.
 At equal memory MoR has more sequences under way than vanilla ("sequences", times vanilla's). Where reading weights is the
 limit, as on a GPU, that would multiply the gain; on these cores products of so many rows are limited by arithmetic, and
 the bound stays the ratio of operations. The paper's 2.06x at the largest batch is for a GPU: that is not measured here.
@@ -81,7 +83,8 @@ empties; depth-wise batching has 63 sequences for its calls of 32 rows, the othe
 
 What that brings depends on what an empty row costs. On these cores the time of such calls mostly follows their rows: in the
 first table depth-wise batching answers {depth_gain} as many tokens a second as sequence-wise at batch 32, with more sequences
-under way, and {depth_gain_memory} at equal memory.
+under way, and {depth_gain_memory} at equal memory; with the small trained models {depth_gain_trained} at batch 32 and
+{depth_gain_trained_memory} at equal memory.
 
 ![Rows in each call of the shared block](serving_occupancy.svg)
 
@@ -102,6 +105,10 @@ depths drawn: that a row stores keys for the steps it took, and no others, is a 
 average, all layers, over vanilla's for as many layers; with blocks that are not full (of {block_size} tokens), of which more tables have more.
 
 {memory}
+
+The aim is 2 %: entries keep it, blocks do not for every number of recursions. In that run no beginnings are kept for later prompts. With
+answers as short as in the first table more blocks are not full: blocks are {blocks_short} above (Nr+1)/(2Nr) there, kept
+beginnings included.
 
 ## Latency under load
 
@@ -220,9 +227,10 @@ def depth_gains(reports, setting):
     """How much faster depth-wise batching is than sequence-wise, least and most."""
     gains = []
     for report in reports:
-        for steps in (2, 3, 4):
-            one, other = (find(report, f"MoR {steps}", s, setting) for s in ("sequence_wise", "depth_wise"))
-            gains.append(gain(one, other, "seconds_of_runs"))
+        for other in report["rows"]:
+            if (other["scheduling"], other["setting"]) == ("depth_wise", setting):
+                one = find(report, other["model"], "sequence_wise", setting)
+                gains.append(gain(one, other, "seconds_of_runs"))
     return f"{min(gains):.2f} to {max(gains):.2f} times"
 
 
@@ -250,8 +258,11 @@ def layer_counts(reports):
 
 
 def spread(reports):
-    runs = [find(report, "vanilla", "sequence_wise")["seconds_of_runs"] for report in reports]
-    return " and ".join(f"{100 * (max(times) / min(times) - 1):.0f} %" for times in runs)
+    parts = []
+    for report in reports:
+        lines = [r["seconds_of_runs"] for r in report["rows"] if r["model"] == "vanilla"]
+        parts.append(f"{100 * max(max(times) / min(times) - 1 for times in lines):.0f} %")
+    return " and ".join(parts)
 
 
 def memory(report):
@@ -270,6 +281,27 @@ def memory(report):
         rows.append([f"MoR {steps}", *cells])
     header = ["model", "(Nr+1)/(2Nr)", "entries", "difference", "the same, with unshared layers", "blocks", "difference"]
     return table(header, rows)
+
+
+def blocks_short(reports):
+    """By how much the blocks in use exceed the paper's share, least and most, where answers are short."""
+    found = []
+    for report in reports:
+        vanilla = find(report, "vanilla", "sequence_wise")
+        for steps in (2, 3, 4):
+            r = find(report, f"MoR {steps}", "sequence_wise")
+            whole = ((steps + 1) / (2 * steps) * (r["layers"] - 2) + 2) / r["layers"]
+            blocks = r["mean_cache_bytes"] / r["layers"] / (vanilla["mean_cache_bytes"] / vanilla["layers"])
+            found.append(100 * (blocks / whole - 1))
+    return f"{min(found):.1f} to {max(found):.1f} %"
+
+
+def scheduler_shares(reports):
+    """Least and most share of the scheduler in the lines of MoR."""
+    dense = ("vanilla", "recursive", "recursive 3")
+    rows = [r for report in reports for r in report["rows"] if r["model"] not in dense]
+    shares = [100 * r["scheduler_share"] for r in rows]
+    return min(shares), max(shares)
 
 
 def profile(report):
@@ -351,6 +383,12 @@ def main():
         scheduler_share=scheduler[1],
         depth_gain=depth_gains(reports, "batch 32"),
         depth_gain_memory=depth_gains(reports, "equal memory"),
+        depth_gain_trained=depth_gains([trained_models], "batch 32"),
+        depth_gain_trained_memory=depth_gains([trained_models], "equal memory"),
+        scheduler_most=scheduler_shares(reports)[1],
+        scheduler_trained=scheduler_shares([trained_models]),
+        scheduler_narrow=scheduler_shares([narrow]),
+        blocks_short=blocks_short(reports),
         trained=trained(trained_models),
         trained_flops=trained_flops(trained_models),
         trained_command=trained_models["command"],
