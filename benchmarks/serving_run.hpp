@@ -72,7 +72,7 @@ struct Call {
 }
 
 /// A clock that stands still while others have their turn.
-class StopWatch {
+class TurnClock {
 public:
     void go_on() { since_ = Clock::now(); }
     void pause() { passed_ = seconds(); }
@@ -91,16 +91,16 @@ template <class Scheduling, class A>
 class Service {
 public:
     Service(const mor::Model<A, Cpu>& model, const Setting& setting, mor::EngineOptions options)
-        : options_{with_callback(setting, std::move(options))},
+        : max_batch_{options.max_batch},
           is_stack_{model.layout().num_steps == 0},
-          engine_{model, options_},
+          engine_{model, counted(setting, std::move(options))},
           last_(setting.lengths.size()) {
         for (std::size_t i = 0; i < setting.lengths.size(); ++i) {
-            handles_.push_back(
-                engine_.submit(setting.prompts[i],
-                               {.max_new_tokens = setting.lengths[i],
-                                .sampling = {.temperature = setting.temperature, .seed = i},
-                                .on_token = [this, i](const mor::ServedToken&) { count(i); }}));
+            handles_.push_back(engine_.submit(
+                setting.prompts[i],
+                {.max_new_tokens = setting.lengths[i],
+                 .sampling = {.temperature = setting.temperature, .seed = i},
+                 .on_token = [this, i](const mor::ServedToken&) { count_token(i); }}));
         }
     }
     Service(const Service&) = delete;
@@ -108,26 +108,26 @@ public:
 
     /// For so many seconds, or until all requests are answered: then, how it went.
     [[nodiscard]] std::optional<Run> serve_for(double seconds) {
-        watch_.go_on();
-        const double end = watch_.seconds() + seconds;
+        clock_.go_on();
+        const double end = clock_.seconds() + seconds;
         bool is_left = true;
-        while (is_left && watch_.seconds() < end) {
+        while (is_left && clock_.seconds() < end) {
             is_left = engine_.step();
         }
-        run_.seconds = watch_.seconds();
-        watch_.pause();
+        run_.seconds = clock_.seconds();
+        clock_.pause();
         return is_left ? std::nullopt : std::optional{ended()};
     }
 
 private:
-    mor::EngineOptions with_callback(const Setting& setting, mor::EngineOptions options) {
+    mor::EngineOptions counted(const Setting& setting, mor::EngineOptions options) {
         options.block_size = setting.block_size;
         options.max_prefixes = setting.max_prefixes;
-        options.on_call = [this](const mor::EngineCall& call) { count(call); };
+        options.on_call = [this](const mor::EngineCall& call) { count_call(call); };
         return options;
     }
 
-    void count(const mor::EngineCall& call) {
+    void count_call(const mor::EngineCall& call) {
         const bool is_block = call.part == mor::EnginePart::shared_block;
         const bool is_draw = call.part == mor::EnginePart::draw;
         (is_draw ? run_.draw_seconds : run_.model_seconds) += call.seconds;
@@ -140,12 +140,12 @@ private:
             run_.cache_bytes += static_cast<double>(call.cache_bytes);
         }
         if (is_block || (is_stack_ && call.part == mor::EnginePart::enter)) {
-            calls_.push_back({watch_.seconds(), call.rows});
+            calls_.push_back({clock_.seconds(), call.rows});
         }
     }
 
-    void count(std::size_t request) {
-        const double now = watch_.seconds();
+    void count_token(std::size_t request) {
+        const double now = clock_.seconds();
         const bool is_first = last_[request] == 0;
         (is_first ? run_.first : run_.between).push_back(now - last_[request]);
         last_[request] = now;
@@ -161,7 +161,7 @@ private:
         run_.sequences /= static_cast<double>(entered_);
         run_.cache_bytes /= static_cast<double>(entered_);
         const auto quarter = std::ssize(calls_) / 4;
-        const auto most = static_cast<double>(options_.max_batch);
+        const auto most = static_cast<double>(max_batch_);
         run_.occupancy = mean_rows(calls_.begin(), calls_.end()) / most;
         run_.occupancy_steady = mean_rows(calls_.begin() + quarter, calls_.end() - quarter) / most;
         constexpr int samples = 400;
@@ -175,12 +175,12 @@ private:
         return std::move(run_);
     }
 
-    mor::EngineOptions options_;
+    Index max_batch_;
     bool is_stack_;  // no recursion: the whole stack takes the place of the shared block
     mor::Engine<A, Cpu, Scheduling> engine_;
     std::vector<mor::RequestHandle> handles_;
     std::vector<double> last_;  // when each request had its latest token
-    StopWatch watch_;
+    TurnClock clock_;
     Run run_;
     std::vector<Call> calls_;
     Index entered_ = 0;
@@ -300,6 +300,7 @@ void add_lines(const std::shared_ptr<const mor::Model<A, Cpu>>& model, const Set
     }
 }
 
+/// How long a line serves before the next has its turn.
 inline constexpr double turn_seconds = 0.5;
 
 /// Measures all lines `repetitions` times and reports them. Lines take turns, so that whatever else

@@ -7,13 +7,13 @@ using mor::Write;
 
 namespace {
 
-struct ProductSize {
+struct Size {
     Index rows, in, out;
 };
 
 // Nothing, one, odd, a row of a model, more than a tile, and enough work for two threads.
-constexpr ProductSize product_sizes[] = {{0, 5, 3},  {1, 1, 1},     {1, 96, 70},   {7, 5, 3},
-                                         {7, 64, 1}, {130, 33, 17}, {130, 96, 96}, {3, 96, 300}};
+constexpr Size sizes[] = {{0, 5, 3},  {1, 1, 1},     {1, 96, 70},   {7, 5, 3},
+                          {7, 64, 1}, {130, 33, 17}, {130, 96, 96}, {3, 96, 300}};
 
 // |a| |b|, the magnitude of which the rounding errors of a b are a fraction.
 template <int Rank>
@@ -27,7 +27,7 @@ Tensor<double, Rank> magnitudes(View<const double, Rank> view) {
 }  // namespace
 
 TEST_CASE_TEMPLATE_DEFINE("linear and its gradients agree with the oracle", B, linear_agrees) {
-    for (const auto& [rows, in, out] : product_sizes) {
+    for (const auto& [rows, in, out] : sizes) {
         for (const Write write : {Write::overwrite, Write::accumulate}) {
             CAPTURE(rows);
             CAPTURE(in);
@@ -167,7 +167,7 @@ TEST_CASE_TEMPLATE_DEFINE("a packed weight gives the same bits, and follows what
                           linear_packed) {
     Bench<B> bench;
     auto& context = bench.context();
-    const std::vector<ProductSize> shapes{{3, 1, 1}, {9, 70, 101}, {17, 33, 48}, {5, 2'500, 50}};
+    const std::vector<Size> shapes{{3, 1, 1}, {9, 70, 101}, {17, 33, 48}, {5, 2'500, 50}};
     for (const auto& [rows, in, out] : shapes) {
         CAPTURE(in);
         mor::Parameter<B> weight{"weight", {out, in}, mor::WeightDecay::yes};

@@ -28,7 +28,7 @@ std::vector<nlohmann::json> lines_of(const std::filesystem::path& path) {
 
 /// A training run that writes its metrics.
 template <class A>
-struct MeasuredRun {
+struct Run {
     TempDirectory directory = {};
     std::filesystem::path path = directory / "metrics.jsonl";
     mor::Cpu<double> cpu{{.threads = 1}};
@@ -42,7 +42,7 @@ struct MeasuredRun {
 }  // namespace
 
 TEST_CASE("each update is a line of JSON, on disk at once") {
-    MeasuredRun<mor::MoRToken<>> run;
+    Run<mor::MoRToken<>> run;
     for (std::size_t step = 1; step <= 3; ++step) {
         const auto report = run.trainer.step();
         run.metrics.write(report);
@@ -72,7 +72,7 @@ TEST_CASE("each update is a line of JSON, on disk at once") {
 }
 
 TEST_CASE("all that is measured of a router is written") {
-    MeasuredRun<ExpertAuxiliary> run;
+    Run<ExpertAuxiliary> run;
     const auto report = run.trainer.step();
     run.metrics.write(report);
     const auto routing = lines_of(run.path).front().at("routing");

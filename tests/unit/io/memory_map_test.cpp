@@ -22,7 +22,7 @@ std::string text_of(const MemoryMap& map) {
     return {reinterpret_cast<const char*>(map.bytes().data()), map.bytes().size()};
 }
 
-std::string message_of_mapping(const std::filesystem::path& path) {
+std::string message_of_opening(const std::filesystem::path& path) {
     return message_of<IoError>([&] { MemoryMap{path}; });
 }
 
@@ -52,18 +52,18 @@ TEST_CASE("an empty file maps to no bytes") {
 
 TEST_CASE("a file that cannot be mapped is named together with the cause") {
     const TempDirectory directory;
-    CHECK(message_of_mapping(directory / "missing") ==
+    CHECK(message_of_opening(directory / "missing") ==
           (directory / "missing").string() + ": cannot be opened: No such file or directory");
-    CHECK(contains(message_of_mapping(directory.path()), "Is a directory"));
+    CHECK(contains(message_of_opening(directory.path()), "Is a directory"));
 
     const auto pipe = directory / "pipe";
     REQUIRE(::mkfifo(pipe.c_str(), 0600) == 0);
-    CHECK(contains(message_of_mapping(pipe), "not a regular file"));
+    CHECK(contains(message_of_opening(pipe), "not a regular file"));
 
     const auto locked = directory.write("locked", "secret");
     REQUIRE(::chmod(locked.c_str(), 0) == 0);
     if (::geteuid() != 0) {  // nothing is locked for root
-        CHECK(contains(message_of_mapping(locked), "Permission denied"));
+        CHECK(contains(message_of_opening(locked), "Permission denied"));
     }
 }
 

@@ -19,7 +19,7 @@ using mor::Index;
 using Cpu = mor::Cpu<double>;
 using A = mor::MoRExpert<mor::MiddleCycle>;
 
-struct OptimizerFixture {
+struct Fixture {
     Cpu cpu{{.threads = 1}};
     mor::Model<A, Cpu> model{cpu, small_config<A>(), small_options<A>(), 3};
     mor::Context<Cpu> context{cpu};
@@ -28,7 +28,7 @@ struct OptimizerFixture {
 }  // namespace
 
 TEST_CASE("without gradients matrices shrink by rate times decay, and norms stay") {
-    OptimizerFixture f;
+    Fixture f;
     const std::vector<double> before = weights_of(f.model);
     mor::AdamW<Cpu> optimizer{f.model, {.learning_rate = 0.02, .weight_decay = 0.3}};
     f.model.zero_gradients();
@@ -52,7 +52,7 @@ TEST_CASE("without gradients matrices shrink by rate times decay, and norms stay
 }
 
 TEST_CASE("the gradient's norm is that of all parameters together") {
-    OptimizerFixture f;
+    Fixture f;
     f.model.zero_gradients();
     CHECK(mor::gradient_norm(f.context, f.model) == 0);
     mor::Random random{4};
@@ -68,7 +68,7 @@ TEST_CASE("the gradient's norm is that of all parameters together") {
 }
 
 TEST_CASE("three updates are those of the textbook") {
-    OptimizerFixture f;
+    Fixture f;
     const mor::AdamWOptions options{.learning_rate = 0.01, .epsilon = 1e-3};
     mor::AdamW<Cpu> optimizer{f.model, options};
     auto* const parameter = find_parameter(f.model, "model.layers.1.mlp.down_proj.weight");
@@ -92,7 +92,7 @@ TEST_CASE("three updates are those of the textbook") {
 }
 
 TEST_CASE("impossible options are refused") {
-    OptimizerFixture f;
+    Fixture f;
     const auto constructing = [&](const mor::AdamWOptions& options) {
         return [&f, options] { const mor::AdamW<Cpu> optimizer{f.model, options}; };
     };
