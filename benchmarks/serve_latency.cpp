@@ -53,6 +53,8 @@ Requests make_requests(Index count, mor::Random& random) {
     return requests;
 }
 
+constexpr Index max_batch = 32;
+
 /// Of one rate.
 struct Point {
     double seconds = 0;
@@ -60,7 +62,21 @@ struct Point {
     double tokens = 0;
     std::vector<double> first_waits = {};
     std::vector<double> waits = {};
+    double rows = 0;  // of all calls of the shared block
+    double calls = 0;
+    double cache_bytes = 0;  // in use, summed over the calls in which rows enter
+    double entries = 0;
 
+    void count(const mor::EngineCall& call, bool has_steps) {
+        if (counts_as_batch(call, has_steps)) {
+            rows += static_cast<double>(call.rows);
+            ++calls;
+        }
+        if (call.part == mor::EnginePart::enter) {
+            cache_bytes += static_cast<double>(call.cache_bytes);
+            ++entries;
+        }
+    }
     [[nodiscard]] Json report(double load, double rate) const {
         return {{"load", load},
                 {"requests_per_second", rate},
@@ -69,14 +85,21 @@ struct Point {
                 {"first_token_median", quantile(first_waits, 0.5)},
                 {"first_token_p99", quantile(first_waits, 0.99)},
                 {"between_tokens_median", quantile(waits, 0.5)},
-                {"between_tokens_p99", quantile(waits, 0.99)}};
+                {"between_tokens_p99", quantile(waits, 0.99)},
+                {"occupancy", rows / calls / max_batch},
+                {"mean_cache_bytes", cache_bytes / entries}};
     }
 };
 
 /// Serves the requests, `rate` a second; 0: all at once.
 template <class Scheduling, class A>
 void serve(const mor::Model<A, Cpu>& model, const Requests& requests, double rate, Point& point) {
-    mor::Engine<A, Cpu, Scheduling> engine{model, {.max_batch = 32, .cache_bytes = Index{1} << 28}};
+    const bool has_steps = model.layout().num_steps > 0;
+    mor::Engine<A, Cpu, Scheduling> engine{
+        model,
+        {.max_batch = max_batch,
+         .cache_bytes = Index{1} << 28,
+         .on_call = [&](const mor::EngineCall& call) { point.count(call, has_steps); }}};
     std::vector<double> last(requests.size());
     std::vector<mor::RequestHandle> handles;
     const auto start = Clock::now();
@@ -186,8 +209,11 @@ int main(int argc, char** argv) try {
         }
     }
     Json report{{"command", std::string{"serve_latency "} + argv[1] + " " + argv[2]},
+                {"shape", argv[1]},
                 {"machine", benchmarks::machine()},
                 {"streams", streams.size()},
+                {"requests", streams.size() * streams.front().size()},
+                {"max_batch", max_batch},
                 {"vanilla_requests_per_second", most},
                 {"curves", Json::array()}};
     for (const Curve& each : curves) {

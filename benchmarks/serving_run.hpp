@@ -92,7 +92,7 @@ class Service {
 public:
     Service(const mor::Model<A, Cpu>& model, const Setting& setting, mor::EngineOptions options)
         : max_batch_{options.max_batch},
-          is_stack_{model.layout().num_steps == 0},
+          has_steps_{model.layout().num_steps > 0},
           engine_{model, counted(setting, std::move(options))},
           last_(setting.lengths.size()) {
         for (std::size_t i = 0; i < setting.lengths.size(); ++i) {
@@ -139,7 +139,7 @@ private:
             run_.sequences += static_cast<double>(engine_.counts().running);
             run_.cache_bytes += static_cast<double>(call.cache_bytes);
         }
-        if (is_block || (is_stack_ && call.part == mor::EnginePart::enter)) {
+        if (counts_as_batch(call, has_steps_)) {
             calls_.push_back({clock_.seconds(), call.rows});
         }
     }
@@ -176,7 +176,7 @@ private:
     }
 
     Index max_batch_;
-    bool is_stack_;  // no recursion: the whole stack takes the place of the shared block
+    bool has_steps_;
     mor::Engine<A, Cpu, Scheduling> engine_;
     std::vector<mor::RequestHandle> handles_;
     std::vector<double> last_;  // when each request had its latest token

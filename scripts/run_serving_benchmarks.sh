@@ -34,7 +34,8 @@ PYTHON
 measure serve_throughput_135M serve_throughput 135M 128 28
 measure serve_throughput_360M serve_throughput 360M 128 18
 measure serve_trained serve_trained "$trained" 200 128
-measure serve_latency serve_latency 135M 50
+measure serve_latency_135M serve_latency 135M 40
+measure serve_latency_360M serve_latency 360M 20
 # Its times are not of interest.
 measure serve_throughput_narrow serve_throughput narrow 1000 256
 if command -v perf >/dev/null; then
