@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Latency against load: requests with log-normal prompts and answers arrive at random (Poisson) and
-// are served as they come, at rates from idle to overload. Every model sees the same requests.
+// are served as they come, at rates below and above what vanilla serves at once. Every model sees
+// the same requests.
 //
 // usage: serve_latency 135M|360M REQUESTS OUTPUT.json
 // Three such streams of requests, each at every rate; the times of all are put together.

@@ -90,8 +90,8 @@ struct BalancedMoR : mor::DefaultArchitecture {
     return values[static_cast<std::size_t>(q * static_cast<double>(values.size() - 1))];
 }
 
-/// Is this a call whose rows are the engine's occupancy: one of the shared block, or of the whole stack
-/// if the model has no recursion.
+/// Is this a call whose rows are the engine's occupancy: one of the shared block, or of the whole
+/// stack if the model has no recursion.
 [[nodiscard]] inline bool counts_as_batch(const mor::EngineCall& call, bool has_steps) {
     return call.part == (has_steps ? mor::EnginePart::shared_block : mor::EnginePart::enter);
 }

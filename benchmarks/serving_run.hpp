@@ -294,7 +294,7 @@ void add_lines(const std::shared_ptr<const mor::Model<A, Cpu>>& model, const Set
     if constexpr (A::Sharing::has_steps && !mor::keeps_every_token<typename A::Router>) {
         add(mor::DepthWise{}, "batch 32", batch, 2 * batch - 1, plenty);
         if (bytes > 0) {
-            // Fewer rows than there will be sequences: calls of the block are then full.
+            // Fewer rows than there will be sequences: calls of the block are then nearly full.
             add(mor::DepthWise{}, "equal memory", 3 * batch / 4, no_limit, bytes);
         }
     }

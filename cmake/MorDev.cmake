@@ -14,7 +14,7 @@ if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
 endif()
 if(MOR_SANITIZE)
     set(sanitize -fsanitize=${MOR_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
-    target_compile_options(mor_dev INTERFACE ${sanitize} -g1)
+    target_compile_options(mor_dev INTERFACE ${sanitize})
     target_link_options(mor_dev INTERFACE ${sanitize})
     if(MOR_SANITIZE MATCHES thread AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
         # Eigen's thread pool uses fences, which g++ says its thread sanitizer does not follow.

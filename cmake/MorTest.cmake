@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 
 # The doctest main and a second translation unit with the whole library, once for all tests.
-add_library(mor_test_main OBJECT main.cpp odr.cpp)
+# What nearly all of them include is precompiled here too.
+add_library(mor_test_main OBJECT main.cpp odr.cpp precompiled.cpp)
 target_link_libraries(mor_test_main PUBLIC mor::io doctest::doctest PRIVATE mor_dev)
+target_compile_options(mor_test_main PRIVATE -O0)
+target_precompile_headers(mor_test_main PRIVATE <doctest/doctest.h> <mor/mor.hpp>)
+set_source_files_properties(main.cpp odr.cpp PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
 
 # Build only the tests of one label: cmake --build <dir> --target tests_<label>.
 foreach(label fast slow threads)
@@ -10,16 +14,19 @@ foreach(label fast slow threads)
 endforeach()
 
 # mor_add_test(<name> SOURCES <file>... [LABELS fast|slow [threads]...] [ARGUMENTS <word>...]
-#              [OPTIMIZED | PORTABLE])
+#              [PRECOMPILED <header>...] [OPTIMIZED | COMPUTES | PORTABLE])
 #
 # Builds the executable <name>_test and registers it with CTest as <name>. Without a label it is
 # fast, to compile and to run, so that sanitizers have time for it. Tests that start threads
-# add the label threads and run under the thread sanitizer. A release build compiles a test with -O1,
-# in two thirds of the time, unless it is OPTIMIZED: those of the kernels are, as users' code is. A
+# add the label threads and run under the thread sanitizer. Most tests take far longer to compile than to
+# run, and are compiled without optimisation, also in a release build: one that COMPUTES much gets -O1
+# in any build, an OPTIMIZED one what users' code gets, where users' code gets any: those of the kernels. A
 # PORTABLE one is compiled for any processor of the kind, and linked with no code compiled for this one,
-# which could take the place of its own.
+# which could take the place of its own. PRECOMPILED are headers that most sources of a test include, in
+# place of those that all tests share.
 function(mor_add_test name)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "OPTIMIZED;PORTABLE" "" "SOURCES;LABELS;ARGUMENTS")
+    cmake_parse_arguments(PARSE_ARGV 1 arg "OPTIMIZED;COMPUTES;PORTABLE" ""
+        "SOURCES;LABELS;ARGUMENTS;PRECOMPILED")
     if(arg_UNPARSED_ARGUMENTS OR NOT arg_SOURCES)
         message(FATAL_ERROR "mor_add_test(${name}): expected SOURCES <file>..., "
             "got '${arg_UNPARSED_ARGUMENTS}'")
@@ -37,8 +44,21 @@ function(mor_add_test name)
         target_link_libraries(${executable} PRIVATE mor_test_main mor_dev)
     endif()
     target_include_directories(${executable} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
-    if(NOT arg_OPTIMIZED)
-        target_compile_options(${executable} PRIVATE $<$<CONFIG:Release>:-O1>)
+    set(is_optimized ON)
+    if(arg_OPTIMIZED)
+        target_compile_options(${executable} PRIVATE $<$<CONFIG:Debug>:-O1>)
+    elseif(arg_COMPUTES OR arg_PORTABLE)
+        target_compile_options(${executable} PRIVATE -O1)
+    else()
+        target_compile_options(${executable} PRIVATE -O0)
+        set(is_optimized OFF)
+    endif()
+    # A precompiled header of g++ forgets which warnings the headers in it have turned off: those of
+    # optimised code then come from the compiler's own.
+    if(arg_PRECOMPILED AND NOT (is_optimized AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU"))
+        target_precompile_headers(${executable} PRIVATE ${arg_PRECOMPILED})
+    elseif(NOT is_optimized)
+        target_precompile_headers(${executable} REUSE_FROM mor_test_main)
     endif()
     add_test(NAME ${name} COMMAND ${executable} ${arg_ARGUMENTS})
     set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT 900)

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Builds the benchmarks of serving and runs them, 30 to 40 minutes on two cores; their reports go to
-# benchmarks/results/. Leave the machine alone meanwhile. make_serving_page.py makes
-# docs/results/serving.md of them. The trained models are those that quickstart.sh made.
+# Builds the benchmarks of serving and runs them, 30 to 40 minutes on two cores, five of them for bubbles
+# and profile; their reports go to benchmarks/results/. Leave the machine alone meanwhile.
+# make_serving_page.py makes docs/results/serving.md of them. The trained models are those that
+# quickstart.sh made.
 # usage: run_serving_benchmarks.sh [QUICKSTART_RESULTS]   (default: quickstart-results)
 set -euo pipefail
 trained=$(realpath -m "${1:-quickstart-results}")

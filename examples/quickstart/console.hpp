@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdio>
 #include <numbers>
@@ -18,7 +19,7 @@ namespace quickstart {
 
 /// "1m05s"
 [[nodiscard]] inline std::string format_time(double seconds) {
-    const auto whole = static_cast<long>(seconds + 0.5);
+    const auto whole = std::lround(seconds);
     std::array<char, 32> text{};
     std::snprintf(text.data(), text.size(), "%ldm%02lds", whole / 60, whole % 60);
     return text.data();
