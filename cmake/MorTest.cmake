@@ -19,8 +19,8 @@ endforeach()
 # Builds the executable <name>_test and registers it with CTest as <name>. Without a label it is
 # fast, to compile and to run, so that sanitizers have time for it. Tests that start threads
 # add the label threads and run under the thread sanitizer. Most tests take far longer to compile than to
-# run, and are compiled without optimisation, also in a release build: one that COMPUTES much gets -O1
-# in any build, an OPTIMIZED one what users' code gets, where users' code gets any: those of the kernels. A
+# run, and are compiled without optimisation, also in a release build, where slow ones get -O1. One that
+# COMPUTES much and yet is fast gets -O1 in any build; an OPTIMIZED one, of the kernels, what users' code gets. A
 # PORTABLE one is compiled for any processor of the kind, and linked with no code compiled for this one,
 # which could take the place of its own. PRECOMPILED are headers that most sources of a test include, in
 # place of those that all tests share.
@@ -45,11 +45,11 @@ function(mor_add_test name)
     endif()
     target_include_directories(${executable} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
     set(is_optimized ON)
-    if(arg_OPTIMIZED)
-        target_compile_options(${executable} PRIVATE $<$<CONFIG:Debug>:-O1>)
-    elseif(arg_COMPUTES OR arg_PORTABLE)
+    if(arg_COMPUTES)
         target_compile_options(${executable} PRIVATE -O1)
-    else()
+    elseif(arg_PORTABLE OR (NOT arg_OPTIMIZED AND "slow" IN_LIST arg_LABELS))
+        target_compile_options(${executable} PRIVATE $<$<CONFIG:Release>:-O1>)
+    elseif(NOT arg_OPTIMIZED)
         target_compile_options(${executable} PRIVATE -O0)
         set(is_optimized OFF)
     endif()
