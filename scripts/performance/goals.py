@@ -41,10 +41,10 @@ def of_routing(found):
         f"at most {100 * worst['overhead']:.1f} % ({name}, {setting})",
         worst["overhead"] <= 0.02,
     ]
-    saved = [e["time_saved"] / e["flops_saved"] for *_, e in settings if e["flops_saved"] > 0.02]
+    saved = [e["time_saved"] / e["flops_saved"] for *_, e in settings if e["flops_saved"] > tables.SAVED_AT_LEAST]
     below = [ratio for ratio in saved if ratio < 0.95]
     yield [
-        "time saved over operations saved, where these are more than 2 %",
+        "time saved over operations saved, where these are more than 5 %",
         "0.95",
         f"median {statistics.median(saved):.2f}; {len(below)} of {len(saved)} settings below, {span(saved, '{:.2f}'.format)}",
         not below,
@@ -146,7 +146,7 @@ LIMITS = {
     "scatter": "as with gather, and a line is read before it is written",
     "dense 135M, decode of 1": "both read the weights about as fast as memory gives them, and memory has two speeds here",
     "dense 135M, decode of 32": "products whose weights come out of memory, at four fifths of the peak, and attention",
-    "MoR of balanced random depths, decoding 32": "later recursions have few rows, and read the weights all the same",
+    "MoR of balanced random depths, decoding 32": "later recursions have few rows, and read the weights all the same; an engine that mixes steps in a call fills them: see serving",
     "MoR of balanced random depths, decoding one": "memory has two speeds here, minutes at a time",
     "dense decoding of one": "memory has two speeds here, minutes at a time",
     "dense 135M, prefill, f32": "products, at nine tenths of the peak",
