@@ -123,7 +123,8 @@ first table more blocks are not full: there they are {blocks_short} above the pa
 is what vanilla serves when everything is there from the start ({rates} requests a second). At most 32 rows a call. Each
 point is of {streams} streams of requests, the same for every model, their times put together: its p99 to the first token is of
 {streamed} requests. So short a stream shows how latency rises with load, not the queues of a lasting overload.
-Sequence-wise batching admits as many sequences as a call has rows, 32; depth-wise 64.
+Sequence-wise batching admits as many sequences as a call has rows, 32; depth-wise 64. Only these models, so that this page's
+tables take half an hour.
 
 ![Latency against load](serving_latency.svg)
 
