@@ -78,6 +78,7 @@ struct Point {
             ++entries;
         }
     }
+
     [[nodiscard]] Json report(double load, double rate) const {
         return {{"load", load},
                 {"requests_per_second", rate},

@@ -77,8 +77,8 @@ together; "losses" is the router's backward pass, which inference does not have.
 "Overhead" is all of a step but the block, over the block. "Saved" is against the dense recursive model of the same shape, timed
 before and after; the ideal ratio is 1. "Violation" is by how much the fullest depth exceeds the mean (MaxVio); the weights are random, so it
 says what balancing has to do. "fixed" sends every token through every step, and shows what routing costs that decides nothing.
-"Select" is the router's decision less its network, which is timed apart: 0 where that is below the noise. Where less than
-5 % of the operations are saved the ratio would be noise, and is not given; near there noise still moves it. A strategy of your own is one line in `benchmarks/routing.cpp`; `parity` is one.
+"Select" is the router's decision less its network, which is timed apart: 0 where that is below the noise. Where few operations
+are saved, noise moves the ratio far from 1. A strategy of your own is one line in `benchmarks/routing.cpp`; `parity` is one.
 
 ![Time by part of a step](performance_strategies.svg)
 

@@ -66,7 +66,7 @@ engine empties help where more sequences are under way. The block's ratio is ove
 At equal memory vanilla's calls have fewer rows than at batch 32, too, and it answers {vanilla_loss} fewer tokens a second
 (medians of the ratios within a repetition): so much
 of the gain there is the larger batch of MoR, not the operations saved. For a sequence's bytes alone MoR would have {allowed} times as
-many sequences under way; "sequences" has fewer, because admission keeps a block for every table of every sequence free to grow into, and
+many sequences under way; "sequences" has fewer, likely because admission keeps a block for every table of every sequence free to grow into, and
 of MoR's tables more are short: with answers of hundreds of tokens that matters less. Where reading weights is the limit, as on a GPU,
 more sequences would multiply the gain; on these cores the bound stays the ratio of operations. The paper's 2.06x at the largest batch is for a GPU: that is not measured here.
 

@@ -44,7 +44,7 @@ def of_routing(found):
     saved = [e["time_saved"] / e["flops_saved"] for *_, e in settings if e["flops_saved"] > tables.SAVED_AT_LEAST]
     below = [ratio for ratio in saved if ratio < 0.95]
     yield [
-        "time saved over operations saved, where these are more than 5 %",
+        f"time saved over operations saved, where these are more than {100 * tables.SAVED_AT_LEAST:.0f} %",
         "0.95",
         f"median {statistics.median(saved):.2f}; {len(below)} of {len(saved)} settings below, {span(saved, '{:.2f}'.format)}",
         not below,
