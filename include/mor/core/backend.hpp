@@ -25,12 +25,13 @@ concept Backend = requires {
     { B::name } -> std::convertible_to<std::string_view>;
 };
 
-/// A backend whose products like weights in an order of their own: `PackedWeight` is made from
-/// (const B&, weight [out, in]), and op::Linear takes it. `pays(rows, out)` says whether it is
-/// worth its memory for products with so many rows of the other factor.
+/// A backend whose products like weights in an order of their own: `PackedWeight` begins
+/// empty, `pack(const B&, weight [out, in])` fills it, again and again if the weight changes, and
+/// op::Linear takes it. `pays(rows, out)` says whether it is worth its memory for products with so
+/// many rows of the other factor.
 template <class B>
 concept PacksWeights = Backend<B> && requires {
-    typename B::PackedWeight;
+    requires std::default_initializable<typename B::PackedWeight>;
     { B::PackedWeight::pays(Index{}, Index{}) } -> std::same_as<bool>;
 };
 

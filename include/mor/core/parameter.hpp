@@ -43,7 +43,7 @@ public:
         if (!state_->is_current) {
             const std::lock_guard lock{state_->mutex};
             if (!state_->is_current) {
-                state_->weight = typename B::PackedWeight{backend, weight};
+                state_->weight.pack(backend, weight);
                 state_->is_current = true;
             }
         }

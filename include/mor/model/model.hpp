@@ -83,8 +83,8 @@ public:
         detail::explain_observer<Observer, B>();
         validate(options.depth, std::ssize(batch.lengths));
         context.arena().release({});
-        const std::vector<Index> starts(batch.lengths.size(), 0);
-        const MatrixView<B> x = enter(context, batch, starts, trace);
+        const auto start = [](Index /*sequence*/) { return Index{0}; };
+        const MatrixView<B> x = enter(context, batch, start, trace);
         const detail::WalkOptions<B> walk{.forward = options};
         leave(context, detail::Walk{*this, context, walk, trace, observer}.run(x), trace);
     }
@@ -102,15 +102,12 @@ public:
         check_fits(batch, cache);
         validate(options.depth, std::ssize(batch.lengths));
         context.arena().release({});
-        std::vector<Index> starts;
-        for (Index s = 0; s < cache.num_sequences(); ++s) {
-            starts.push_back(cache.length(s));
-        }
-        MatrixView<B> x = enter(context, batch, starts, trace);
+        const auto start = [&cache](Index sequence) { return cache.length(sequence); };
+        MatrixView<B> x = enter(context, batch, start, trace);
         detail::WalkOptions<B> walk{
             .forward = {.decision = Decision::causal, .depth = options.depth}, .cache = &cache};
         if (options.logits == Logits::last_rows) {
-            walk.wanted = last_rows(context, batch);
+            walk.wanted = last_rows(context, batch, trace.host.wanted);
         }
         const Index rows = x.rows();
         x = detail::Walk{*this, context, walk, trace, observer}.run(x);
@@ -304,20 +301,25 @@ private:
         injection_weights_.initialize(random, config_.initializer_range);
     }
 
-    /// Checks the batch, moves it into the arena and embeds it.
-    MatrixView<B> enter(Context<B>& context, const Batch& batch, const std::vector<Index>& starts,
+    /// Checks the batch, moves it into the arena and embeds it. start(s) is the first position of
+    /// sequence s.
+    template <class Start>
+    MatrixView<B> enter(Context<B>& context, const Batch& batch, const Start& start,
                         Trace<A, B>& trace) const {
-        std::vector<Index> offsets{0};
-        std::vector<Index> positions;
-        for (std::size_t s = 0; s < batch.lengths.size(); ++s) {
-            const Index length = batch.lengths[s];
+        auto& offsets = trace.host.offsets;
+        auto& positions = trace.host.positions;
+        offsets.assign(1, 0);
+        positions.clear();
+        for (Index s = 0; s < std::ssize(batch.lengths); ++s) {
+            const Index length = batch.lengths[static_cast<std::size_t>(s)];
             check<ShapeError>(length >= 0, "mor::Model: sequence ", s, " has length ", length);
-            check<ShapeError>(starts[s] + length <= config_.max_positions, "mor::Model: sequence ",
-                              s, " reaches position ", starts[s] + length,
-                              ", but max_positions is ", config_.max_positions);
+            const Index first = start(s);
+            check<ShapeError>(first + length <= config_.max_positions, "mor::Model: sequence ", s,
+                              " reaches position ", first + length, ", but max_positions is ",
+                              config_.max_positions);
             offsets.push_back(offsets.back() + length);
             for (Index i = 0; i < length; ++i) {
-                positions.push_back(starts[s] + i);
+                positions.push_back(first + i);
             }
         }
         check<ShapeError>(offsets.back() == std::ssize(batch.tokens),
@@ -349,8 +351,9 @@ private:
     }
 
     /// The last row of every sequence that is continued.
-    IndexView<B> last_rows(Context<B>& context, const Batch& batch) const {
-        std::vector<Index> last;
+    IndexView<B> last_rows(Context<B>& context, const Batch& batch,
+                           std::vector<Index>& last) const {
+        last.clear();
         Index end = 0;
         for (const Index length : batch.lengths) {
             end += length;

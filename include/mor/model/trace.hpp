@@ -67,6 +67,15 @@ struct Trace {
 
     Layer& at(Index layer) { return layers[static_cast<std::size_t>(layer)]; }
 
+    /// What a pass makes out in host memory before it moves it into the arena.
+    struct Host {
+        std::vector<Index> offsets;    // [sequences + 1]
+        std::vector<Index> positions;  // [rows]
+        std::vector<Index> wanted;     // rows whose logits are wanted, if not all
+        std::vector<Index> source;     // rows that took a step
+        std::vector<Index> kept;       // which of these are wanted
+    };
+
     ConstTokenView<B> tokens;
     Rows<B> rows;
     std::vector<Layer> layers;  // [unrolled layers]
@@ -78,6 +87,7 @@ struct Trace {
     MatrixView<B> normed;  // [rows, hidden]
     MatrixView<B> logits;  // [rows, vocabulary], or [sequences, vocabulary] for last rows only
     std::vector<LossTerm> losses;  // of the router, filled by backward
+    Host host;
 };
 
 /// How many recursion steps each row took, [rows]. Zero for every row when nothing is routed.

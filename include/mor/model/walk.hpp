@@ -39,7 +39,7 @@ template <Backend B>
 struct WalkOptions {
     ForwardOptions forward = {};
     KeyValueCache<B>* cache = nullptr;  // with a cache, nothing is kept for backward
-    ConstIndexView<B> wanted = {};      // rows whose output is needed; empty: all
+    ConstIndexView<B> wanted = {};  // rows whose output is needed, as trace.host has; empty: all
 };
 
 template <class A, Backend B, ObserverPolicy<B> Observer>
@@ -329,16 +329,18 @@ private:
 
     /// Of the rows that took a step, those whose output is wanted.
     StepView<B> only_wanted(const StepView<B>& taken) {
-        const std::vector<Index> source = to_host(taken.source);
-        const std::vector<Index> wanted = to_host(options_.wanted);
-        std::vector<Index> positions;
+        auto& source = trace_.host.source;
+        const auto& wanted = trace_.host.wanted;
+        auto& left = trace_.host.kept;
+        to_host(taken.source, source);
+        left.clear();
         for (std::size_t i = 0; i < source.size(); ++i) {
             if (std::binary_search(wanted.begin(), wanted.end(), source[i])) {
-                positions.push_back(static_cast<Index>(i));
+                left.push_back(static_cast<Index>(i));
             }
         }
-        const IndexView<B> kept = context_.indices(std::ssize(positions));
-        from_host(kept, positions);
+        const IndexView<B> kept = context_.indices(std::ssize(left));
+        from_host(kept, left);
         const IndexView<B> active = context_.indices(kept.size());
         ops::compose_indices<B>(context_, taken.source, kept, active);
         StepView<B> next{.rows = ops::select_rows<B>(context_, taken.rows, kept), .source = active};

@@ -63,23 +63,36 @@ struct WindowBatch {
 
     template <TokenStream D>
     void append(const D& data, Index offset, Index length) {
-        std::vector<TokenId> window(static_cast<std::size_t>(length + 1));
-        data.read(offset, window);
-        tokens.insert(tokens.end(), window.begin(), window.end() - 1);
-        targets.insert(targets.end(), window.begin() + 1, window.end());
+        read(data, offset, length, tokens);
+        read(data, offset + 1, length, targets);
         lengths.push_back(length);
+    }
+
+    void clear() {
+        tokens.clear();
+        targets.clear();
+        lengths.clear();
+    }
+
+private:
+    template <TokenStream D>
+    static void read(const D& data, Index offset, Index length, std::vector<TokenId>& out) {
+        const std::size_t before = out.size();
+        out.resize(before + static_cast<std::size_t>(length));
+        data.read(offset, std::span{out}.subspan(before));
     }
 };
 
 /// `windows` random windows of a range. The draw depends on (seed, draw) alone, so that a resumed
-/// run sees the same data.
+/// run sees the same data. A batch that is given is overwritten: its memory is used again.
 template <TokenStream D>
 [[nodiscard]] WindowBatch random_windows(const D& data, const TokenRange& range, Index windows,
-                                         Index length, std::uint64_t seed, std::uint64_t draw) {
+                                         Index length, std::uint64_t seed, std::uint64_t draw,
+                                         WindowBatch batch = {}) {
     check<ConfigError>(range.size() > length, "mor::random_windows: ", data.name(), " offers ",
                        range.size(), " tokens, one window needs ", length + 1);
     Random random{seed, draw};
-    WindowBatch batch;
+    batch.clear();
     for (Index i = 0; i < windows; ++i) {
         batch.append(data, range.first + random.below(range.size() - length), length);
     }

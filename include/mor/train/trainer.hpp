@@ -21,6 +21,7 @@
 #include <string>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace mor {
@@ -183,18 +184,19 @@ private:
 
     void accumulate(Index micro, StepReport& report) {
         const Index draw = completed_ * options_.micro_batches + micro;
-        const WindowBatch batch = random_windows(data_, range_, options_.batch, options_.sequence,
-                                                 options_.seed, static_cast<std::uint64_t>(draw));
+        batch_ = random_windows(data_, range_, options_.batch, options_.sequence, options_.seed,
+                                static_cast<std::uint64_t>(draw), std::move(batch_));
         const double share = 1.0 / static_cast<double>(options_.micro_batches);
-        const double scale = share / static_cast<double>(batch.targets.size());
-        model_.forward(context_, {batch.tokens, batch.lengths},
+        const double scale = share / static_cast<double>(batch_.targets.size());
+        model_.forward(context_, {batch_.tokens, batch_.lengths},
                        {.decision = Decision::look_ahead, .training_step = completed_ + 1}, trace_);
         const MatrixView<B> dlogits =
             context_.matrix(trace_.logits.rows(), trace_.logits.columns());
         report.loss +=
-            scale * language_model_loss<B>(context_, trace_.logits, batch.targets, scale, dlogits);
-        report.tokens += std::ssize(batch.targets);
+            scale * language_model_loss<B>(context_, trace_.logits, batch_.targets, scale, dlogits);
+        report.tokens += std::ssize(batch_.targets);
         backward(model_, context_, trace_, dlogits, {.loss_scale = share});
+        report.losses.reserve(trace_.losses.size());
         for (const LossTerm& term : trace_.losses) {
             add_loss(report.losses, term.name, term.value, term.coefficient);
         }
@@ -215,6 +217,7 @@ private:
     AdamW<B> optimizer_;
     Context<B> context_;
     Trace<A, B> trace_;
+    WindowBatch batch_;
     Index completed_ = 0;
 };
 

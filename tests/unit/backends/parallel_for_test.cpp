@@ -9,6 +9,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 TEST_CASE("a nested parallel loop covers its range and does not hang") {
@@ -49,6 +50,24 @@ TEST_CASE("an exception outlives its loop") {
         }
         REQUIRE(message.starts_with("the part that begins at "));
     }
+}
+
+TEST_CASE("more callers at once than a backend has loops for") {
+    const mor::Cpu<float> cpu{{.threads = 2}};
+    std::atomic<mor::Index> items = 0;
+    std::vector<std::thread> callers;
+    for (int caller = 0; caller < 40; ++caller) {
+        callers.emplace_back([&] {
+            for (int loop = 0; loop < 50; ++loop) {
+                cpu.parallel_for(8, 1,
+                                 [&](mor::Index first, mor::Index last) { items += last - first; });
+            }
+        });
+    }
+    for (std::thread& caller : callers) {
+        caller.join();
+    }
+    CHECK(items == mor::Index{40} * 50 * 8);
 }
 
 TEST_CASE("an absurd number of threads is refused") {

@@ -15,6 +15,7 @@
 #include <memory>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 namespace mor {
 
@@ -53,6 +54,9 @@ public:
             threads_ = std::max<Index>(1, static_cast<Index>(std::thread::hardware_concurrency()));
         }
         if (threads_ > 1) {
+            for (int i = 0; i < most_loops; ++i) {
+                loops_.push_back(std::make_unique<cpu::detail::SharedLoop>(threads_));
+            }
             pool_ = std::make_unique<Eigen::ThreadPool>(static_cast<int>(threads_ - 1));
         }
         if (options.warns) {
@@ -79,23 +83,47 @@ public:
             }
             return;
         }
-        // A thread that wakes up when all is done finds the loop, but nothing to do in it; the body
-        // may be gone by then.
-        const auto loop = std::make_shared<cpu::detail::SharedLoop>(count, grain, pieces);
+        cpu::detail::SharedLoop* const loop = take_loop(pieces);
+        if (loop == nullptr) {
+            body(Index{0}, count);
+            return;
+        }
+        loop->begin(count, grain, pieces, body);
+        Index scheduled = 1;
         try {
-            for (Index piece = 1; piece < pieces; ++piece) {
-                pool_->Schedule([loop, piece, &body] { loop->work(piece, body); });
+            for (; scheduled < pieces; ++scheduled) {
+                // Two words, which std::function keeps without taking memory.
+                pool_->Schedule([loop, piece = scheduled] {
+                    loop->work(piece);
+                    loop->give_back();
+                });
             }
         } catch (...) {
             // No memory for another task: who is at work takes its piece, too.
+            loop->give_back(pieces - scheduled);
         }
-        loop->work(0, body);
+        loop->work(0);
         loop->finish();
     }
 
 private:
+    /// A loop that no thread looks at, not even one that woke up late. Null if threads are so far
+    /// behind that there is none, and would not help with another, either.
+    [[nodiscard]] cpu::detail::SharedLoop* take_loop(Index holders) const {
+        for (const auto& loop : loops_) {
+            if (loop->take(holders)) {
+                return loop.get();
+            }
+        }
+        return nullptr;
+    }
+
+    // More than there are callers at once, since threads that wake up late still have older ones.
+    static constexpr int most_loops = 32;
+
     Index threads_;
-    std::unique_ptr<Eigen::ThreadPool> pool_;
+    std::vector<std::unique_ptr<cpu::detail::SharedLoop>> loops_;
+    std::unique_ptr<Eigen::ThreadPool> pool_;  // goes first: its tasks have loops
 };
 
 namespace cpu::detail {

@@ -31,19 +31,21 @@ public:
         return rows <= most_rows && outputs >= detail::fewest_columns;
     }
 
-    PackedWeight() = default;
-    PackedWeight(const Cpu<T, Factor>& cpu, View<const T, 2> weight)
-        : panel_size_{detail::padded_depth<Factors>(weight.columns()) *
-                      detail::panel_width<Factors>},
-          panels_{{detail::num_panels<Factors>(weight.rows()) * panel_size_}} {
+    /// Takes memory only for a weight of another size than before.
+    void pack(const Cpu<T, Factor>& cpu, View<const T, 2> weight) {
+        const Index num_panels = detail::num_panels<Factors>(weight.rows());
+        panel_size_ =
+            detail::padded_depth<Factors>(weight.columns()) * detail::panel_width<Factors>;
+        if (panels_.size() != num_panels * panel_size_) {
+            panels_ = Tensor<Stored, 1>{{num_panels * panel_size_}};
+        }
         Stored* const out = panels_.view().data();
-        cpu.parallel_for(detail::num_panels<Factors>(weight.rows()), 1,
-                         [&](Index panel, Index last) {
-                             for (; panel < last; ++panel) {
-                                 detail::pack_transposed<Factors>(
-                                     weight, panel, 0, weight.columns(), out + panel * panel_size_);
-                             }
-                         });
+        cpu.parallel_for(num_panels, 1, [&](Index panel, Index last) {
+            for (; panel < last; ++panel) {
+                detail::pack_transposed<Factors>(weight, panel, 0, weight.columns(),
+                                                 out + panel * panel_size_);
+            }
+        });
     }
 
     /// Panel number `panel`, from depth `first` on.

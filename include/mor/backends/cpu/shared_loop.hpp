@@ -9,29 +9,51 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <exception>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <utility>
+#include <vector>
 
 namespace mor::cpu::detail {
 
 class SharedLoop {
 public:
-    /// `pieces` pieces of [0, count), each in one to six chunks of at least `grain` items if there
-    /// are so many.
-    SharedLoop(Index count, Index grain, Index pieces)
-        : count_{count},
-          grain_{std::max<Index>(1, grain)},
-          num_pieces_{pieces},
-          pieces_{std::make_unique<Piece[]>(static_cast<std::size_t>(pieces))},
-          unfinished_{count} {}
+    /// For loops of at most so many pieces. All memory is taken here.
+    explicit SharedLoop(Index most_pieces) : pieces_{static_cast<std::size_t>(most_pieces)} {}
+
+    /// Takes this loop for `holders` threads, unless another loop still has it.
+    [[nodiscard]] bool take(Index holders) {
+        Index nobody = 0;
+        return holders_.compare_exchange_strong(nobody, holders, std::memory_order_acquire,
+                                                std::memory_order_relaxed);
+    }
+    /// Gives it back on behalf of `holders` threads. The last one's loop is the next one's.
+    void give_back(Index holders = 1) { holders_.fetch_sub(holders, std::memory_order_release); }
+
+    /// Makes it a loop over `pieces` pieces of [0, count), each in one to six chunks of at least
+    /// `grain` items if there are so many. Nobody may be at work yet; the body must live until
+    /// finish().
+    template <class Body>
+    void begin(Index count, Index grain, Index pieces, Body& body) {
+        count_ = count;
+        grain_ = std::max<Index>(1, grain);
+        num_pieces_ = pieces;
+        body_ = const_cast<void*>(static_cast<const void*>(std::addressof(body)));
+        call_ = [](void* erased, Index first, Index last) {
+            (*static_cast<Body*>(erased))(first, last);
+        };
+        for (Piece& piece : pieces_) {
+            piece.next.store(0, std::memory_order_relaxed);
+        }
+        unfinished_.store(count, std::memory_order_relaxed);
+    }
 
     /// Takes chunks, first of piece number `own`, until none is left. The first exception of a
-    /// chunk is kept for finish().
-    template <class Body>
-    void work(Index own, Body& body) noexcept {
+    /// chunk is kept for finish(). Who comes when all is done finds nothing to do.
+    void work(Index own) noexcept {
         const Inside inside;
         for (Index i = 0; i < num_pieces_; ++i) {
             const Index piece = (own + i) % num_pieces_;
@@ -47,7 +69,7 @@ public:
                 const Index first = begin + size * chunk / chunks;
                 const Index last = begin + size * (chunk + 1) / chunks;
                 try {
-                    body(first, last);
+                    call_(body_, first, last);
                 } catch (...) {
                     const std::lock_guard lock{failure_mutex_};
                     if (!failure_) {
@@ -59,7 +81,8 @@ public:
         }
     }
 
-    /// Waits for the chunks that others are at. Rethrows an exception of a chunk.
+    /// Waits for the chunks that others are at, and gives the loop back for the caller. Rethrows an
+    /// exception of a chunk.
     void finish() {
         // The last chunks end at about the same time, mostly before a thread could fall asleep and
         // wake up.
@@ -72,10 +95,10 @@ public:
                 std::this_thread::yield();
             }
         }
-        // The exception leaves with the caller: a thread that wakes up late and destroys the loop
-        // must not destroy what the caller is reading.
-        if (failure_) {
-            std::rethrow_exception(std::exchange(failure_, nullptr));
+        const std::exception_ptr failure = std::exchange(failure_, nullptr);
+        give_back();
+        if (failure) {
+            std::rethrow_exception(failure);
         }
     }
 
@@ -101,13 +124,16 @@ private:
         std::atomic<Index> next = 0;  // chunk
     };
 
-    Index count_;
-    Index grain_;
-    Index num_pieces_;
-    std::unique_ptr<Piece[]> pieces_;
-    alignas(64) std::atomic<Index> unfinished_;  // items; written by all, as nothing before it is
+    Index count_ = 0;
+    Index grain_ = 1;
+    Index num_pieces_ = 0;
+    void* body_ = nullptr;
+    void (*call_)(void*, Index, Index) = nullptr;
+    std::vector<Piece> pieces_;
     std::mutex failure_mutex_;
     std::exception_ptr failure_;
+    std::atomic<Index> holders_ = 0;
+    alignas(64) std::atomic<Index> unfinished_ = 0;  // items; written by all
 };
 
 }  // namespace mor::cpu::detail
