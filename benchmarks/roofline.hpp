@@ -20,10 +20,10 @@ namespace benchmarks {
 using mor::Index;
 
 struct Roofline {
-    double flops = 0;           // a second, of float factors
-    double bfloat16_flops = 0;  // a second, of bfloat16 factors with float sums
-    double bytes = 0;           // read from memory, a second
-    double cached_bytes = 0;    // read from the second-level cache, a second
+    double flops = 0;                         // a second, of float factors
+    double bfloat16_flops = 0;                // a second, of bfloat16 factors with float sums
+    double bytes = 0;                         // read from memory, a second
+    std::array<double, 3> cached_bytes = {};  // read from the caches of level 1, 2 and 3, a second
 
     /// Operations a second of the products of a backend.
     template <class Backend>
@@ -127,7 +127,11 @@ template <class Factor>
     return {.flops = detail::measure_flops<float>(cpu),
             .bfloat16_flops = detail::measure_flops<mor::BFloat16>(cpu),
             .bytes = detail::measure_bytes(cpu, Index{1} << 28, 1),
-            .cached_bytes = detail::measure_bytes(cpu, Index{1} << 19, 100)};
+            // For each thread half of a second-level cache of 1 MiB or more, and of the others
+            // what is sure to be there, but not in the level before.
+            .cached_bytes = {detail::measure_bytes(cpu, 3 << 13, 2'000),
+                             detail::measure_bytes(cpu, Index{1} << 19, 100),
+                             detail::measure_bytes(cpu, Index{1} << 22, 12)}};
 }
 
 /// Adds the operations and bytes of one iteration, and their shares of what the machine can do; for

@@ -4,6 +4,7 @@
 // rows cost beside the shared block, and how much of the operations saved is time saved. A router
 // of your own joins with one line in main, as Parity does.
 #include "run.hpp"
+#include "selection_algorithms.hpp"
 #include "serving.hpp"
 #include <mor/mor.hpp>
 
@@ -163,6 +164,8 @@ private:
             const auto time = [&](auto& network, mor::ConstMatrixView<B> hidden, Index outputs) {
                 const auto scores = context_.matrix(hidden.rows(), outputs);
                 typename std::remove_cvref_t<decltype(network)>::Saved saved{};
+                // In the pass, too, the hidden states have just been gathered.
+                network.forward(context_, hidden, scores, saved);
                 const auto start = Clock::now();
                 network.forward(context_, hidden, scores, saved);
                 seconds += std::chrono::duration<double>(Clock::now() - start).count();
@@ -249,10 +252,11 @@ void measure(benchmark::State& state, const Setting& setting) {
     state.counters["max_violation"] = routed.max_violation();
 }
 
-enum class Axes { main, all };
+/// How far a strategy is measured: at the base setting and two others, along the axes, or along
+/// them to their ends and over capacities.
+enum class Axes { few, most, all };
 
-/// Measures a strategy at the base setting and along axes from there; along all of them, it takes
-/// minutes.
+/// Measures a strategy at the base setting and along axes from there.
 template <class R>
 void add_strategy(const std::string& name, Axes axes, Decision decision = Decision::look_ahead) {
     const auto add_on = [&](auto* measured, const std::string& where, Setting setting,
@@ -266,30 +270,94 @@ void add_strategy(const std::string& name, Axes axes, Decision decision = Decisi
     const auto add = [&](const std::string& where, const Setting& setting, int repetitions = 5) {
         add_on(measure<R, Cpu>, where, setting, repetitions);
     };
+    const auto add_length = [&](Index length, int repetitions) {
+        add("length:" + std::to_string(length), {.sequences = 1, .length = length}, repetitions);
+    };
     add("base", {});
-    for (const Index length : {1'024, 2'048}) {
-        add("length:" + std::to_string(length), {.sequences = 1, .length = length});
+    add_length(2'048, 5);
+    add("sequences:32", {.sequences = 32}, 3);
+    if (axes == Axes::few) {
+        return;
     }
+    add_length(1'024, 5);
+    add_length(4'096, 3);
     for (const Index num_recursions : {2, 4}) {
         add("recursions:" + std::to_string(num_recursions), {.num_recursions = num_recursions});
     }
     add("width:960", {.width = 960, .sequences = 2});
-    if (axes == Axes::main) {
-        return;
-    }
-    for (const Index length : {4'096, 8'192}) {
-        add("length:" + std::to_string(length), {.sequences = 1, .length = length}, 3);
-    }
     add("sequences:1", {.sequences = 1});
     add_on(measure<R, serving::RoundingCpu>, "backend:bfloat16", {}, 5);
+    if (axes == Axes::most) {
+        return;
+    }
+    add_length(8'192, 3);
+    add("width:2048", {.width = 2'048, .sequences = 2}, 3);
     if constexpr (std::same_as<R, mor::ExpertChoice>) {  // others decide how many they keep
-        add("sequences:32", {.sequences = 32}, 3);
-        add("width:2048", {.width = 2'048, .sequences = 2}, 3);
         for (const int percent : {90, 75, 50, 25, 12}) {
             add("capacity:" + std::to_string(percent), {.last_capacity = percent / 100.0});
         }
     }
 }
+
+/// Expert-choice that chooses its rows by another algorithm. It always looks ahead.
+template <class Algorithm>
+class ChosenBy {
+    using Base = mor::ExpertChoice;
+
+public:
+    static constexpr std::string_view name = Algorithm::name;
+    using Merge = Base::Merge;
+    using Options = Base::Options;
+    template <mor::Backend B>
+    using Weights = Base::Weights<B>;
+    template <mor::Backend B>
+    using Record = Base::Record<B>;
+
+    explicit ChosenBy(const Options& options) : base_{options} {}
+
+    template <mor::HostBackend B>
+    Index select(mor::Context<B>& context, const Weights<B>& weights, const mor::StepView<B>& step,
+                 Record<B>& record) const {
+        // All rows, scored and weighed; then fewer of them.
+        const double capacity = step.capacity;
+        mor::StepView<B> all = step;
+        all.forced_depth = step.num_steps;
+        Index kept = base_.select(context, weights, all, record);
+        if (capacity == 1) {
+            return kept;
+        }
+        const auto scores = record.scores_of(step.step);
+        const auto gates = record.steps.back().gates;
+        Algorithm choose;
+        kept = 0;
+        for (Index s = 0; s < step.rows.num_sequences(); ++s) {
+            const Index first = step.rows.offsets[s];
+            const Index rows = step.rows.offsets[s + 1] - first;
+            const auto entered =
+                static_cast<double>(step.entered.offsets[s + 1] - step.entered.offsets[s]);
+            const Index most =
+                std::min(rows, std::max<Index>(1, static_cast<Index>(capacity * entered)));
+            choose({scores.data() + first, static_cast<std::size_t>(rows)}, step.kept.data() + kept,
+                   most);
+            for (const Index last = kept + most; kept < last; ++kept) {
+                step.kept[kept] += first;
+                step.weight[kept] = gates(step.kept[kept], 0);
+            }
+        }
+        return kept;
+    }
+
+    template <mor::HostBackend B>
+    void backward(mor::Context<B>& context, Weights<B>& weights, const mor::StepView<B>& step,
+                  mor::ConstIndexView<B> kept, Record<B>& record,
+                  const mor::StepGradient<B>& gradient) const {
+        base_.backward(context, weights, step, kept, record, gradient);
+    }
+    [[nodiscard]] const auto& causality() const { return base_.causality(); }
+
+private:
+    Base base_;
+};
 
 /// Chooses by the parity of a number in the hidden state: what a strategy of one's own looks like.
 struct Parity {
@@ -312,14 +380,20 @@ struct Parity {
 
 int main(int argc, char** argv) {
     add_strategy<mor::ExpertChoice>("expert_choice", Axes::all);
-    add_strategy<mor::ExpertChoice>("threshold", Axes::main, Decision::causal);
+    add_strategy<ChosenBy<benchmarks::NthElementOfValues>>("expert_choice, nth_element of values",
+                                                           Axes::few);
+    add_strategy<ChosenBy<benchmarks::NthElementOfIndices>>("expert_choice, nth_element of indices",
+                                                            Axes::few);
+    add_strategy<ChosenBy<benchmarks::PartialSortOfIndices>>("expert_choice, partial_sort",
+                                                             Axes::few);
+    add_strategy<mor::ExpertChoice>("threshold", Axes::most, Decision::causal);
     add_strategy<mor::ExpertChoiceRouter<mor::LinearNetwork, mor::AuxiliaryRouter<>>>(
-        "auxiliary_router", Axes::main, Decision::causal);
+        "auxiliary_router", Axes::most, Decision::causal);
     add_strategy<mor::TokenChoice>("token_choice", Axes::all);
     add_strategy<mor::TokenChoiceRouter<mor::LinearNetwork, mor::LossFreeBalancing>>("loss_free",
-                                                                                     Axes::main);
-    add_strategy<mor::RandomChoice>("random", Axes::main);
-    add_strategy<mor::FixedDepth>("fixed", Axes::main);
-    add_strategy<Parity>("parity", Axes::main);
+                                                                                     Axes::most);
+    add_strategy<mor::RandomChoice>("random", Axes::most);
+    add_strategy<mor::FixedDepth>("fixed", Axes::most);
+    add_strategy<Parity>("parity", Axes::few);
     return benchmarks::run(argc, argv);
 }

@@ -8,6 +8,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <cstddef>
 #include <string>
 
 namespace benchmarks {
@@ -20,7 +21,10 @@ namespace benchmarks {
     benchmark::AddCustomContext(name + "bfloat16_gflops",
                                 std::to_string(roofline.bfloat16_flops / 1e9));
     benchmark::AddCustomContext(name + "memory_gbytes", std::to_string(roofline.bytes / 1e9));
-    benchmark::AddCustomContext(name + "cache_gbytes", std::to_string(roofline.cached_bytes / 1e9));
+    for (std::size_t level = 0; level < roofline.cached_bytes.size(); ++level) {
+        benchmark::AddCustomContext(name + "l" + std::to_string(level + 1) + "_gbytes",
+                                    std::to_string(roofline.cached_bytes[level] / 1e9));
+    }
     return roofline;
 }
 

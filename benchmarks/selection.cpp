@@ -3,6 +3,7 @@
 // The routing primitives alone: choosing two thirds of the rows of 32 sequences, ascending, by
 // several algorithms; and moving rows, beside copying as many bytes.
 #include "run.hpp"
+#include "selection_algorithms.hpp"
 #include <mor/backends/cpu/cpu.hpp>
 
 #include <benchmark/benchmark.h>
@@ -10,9 +11,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
-#include <functional>
-#include <numeric>
-#include <vector>
+#include <string>
 
 namespace {
 
@@ -62,58 +61,29 @@ void ours(benchmark::State& state) {
     finish(state);
 }
 
-/// Runs choose(scores, kept) for each sequence.
-template <class Choose>
-void each_sequence(benchmark::State& state, Choose&& choose) {
+/// Chooses for each sequence by itself.
+template <class Algorithm>
+void each_sequence(benchmark::State& state) {
     Scores s{state.range(0)};
+    Algorithm choose;
     for (auto _ : state) {
         for (Index i = 0; i < sequences; ++i) {
-            choose(s.scores.slice(s.offsets[i], s.length), s.kept.data() + i * s.most, s.most);
+            const auto scores = s.scores.slice(s.offsets[i], s.length);
+            choose({scores.data(), static_cast<std::size_t>(scores.size())},
+                   s.kept.data() + i * s.most, s.most);
         }
         benchmark::ClobberMemory();
     }
     finish(state);
 }
 
-/// The k-th largest value by partition, then a pass that keeps what reaches it.
-void nth_element_of_values(benchmark::State& state) {
-    std::vector<float> values;
-    each_sequence(state, [&](auto scores, Index* kept, Index most) {
-        values.assign(scores.data(), scores.data() + scores.size());
-        std::nth_element(values.begin(), values.begin() + (most - 1), values.end(),
-                         std::greater<>{});
-        const float bound = values[static_cast<std::size_t>(most - 1)];
-        for (Index i = 0; i < scores.size(); ++i) {
-            if (scores[i] >= bound) {
-                *kept++ = i;
-            }
-        }
-    });
-}
-
-/// Indices by partition, then sorted.
-void nth_element_of_indices(benchmark::State& state) {
-    std::vector<Index> order;
-    each_sequence(state, [&](auto scores, Index* kept, Index most) {
-        order.resize(static_cast<std::size_t>(scores.size()));
-        std::iota(order.begin(), order.end(), Index{0});
-        std::nth_element(order.begin(), order.begin() + (most - 1), order.end(),
-                         [&](Index a, Index b) { return scores[a] > scores[b]; });
-        std::sort(order.begin(), order.begin() + most);
-        std::copy_n(order.begin(), most, kept);
-    });
-}
-
-void partial_sort_of_indices(benchmark::State& state) {
-    std::vector<Index> order;
-    each_sequence(state, [&](auto scores, Index* kept, Index most) {
-        order.resize(static_cast<std::size_t>(scores.size()));
-        std::iota(order.begin(), order.end(), Index{0});
-        std::partial_sort(order.begin(), order.begin() + most, order.end(),
-                          [&](Index a, Index b) { return scores[a] > scores[b]; });
-        std::sort(order.begin(), order.begin() + most);
-        std::copy_n(order.begin(), most, kept);
-    });
+template <class Algorithm>
+void add_algorithm() {
+    benchmark::RegisterBenchmark(std::string{Algorithm::name}.c_str(), each_sequence<Algorithm>)
+        ->ArgName("rows")
+        ->Arg(1'024)
+        ->Arg(2'048)
+        ->Arg(8'192);
 }
 
 BENCHMARK(ours)
@@ -121,9 +91,6 @@ BENCHMARK(ours)
     ->ArgNames({"rows", "threads"})
     ->ArgsProduct({{1'024, 2'048, 8'192}, {1, 2}})
     ->UseRealTime();
-BENCHMARK(nth_element_of_values)->ArgName("rows")->Arg(1'024)->Arg(2'048)->Arg(8'192);
-BENCHMARK(nth_element_of_indices)->ArgName("rows")->Arg(1'024)->Arg(2'048)->Arg(8'192);
-BENCHMARK(partial_sort_of_indices)->ArgName("rows")->Arg(1'024)->Arg(2'048)->Arg(8'192);
 
 /// Two thirds of [rows, 576], every third left out, and a copy of as many bytes.
 struct Movement {
@@ -192,4 +159,9 @@ BENCHMARK(copy_by_rows)->Apply(movements);
 
 }  // namespace
 
-int main(int argc, char** argv) { return benchmarks::run(argc, argv); }
+int main(int argc, char** argv) {
+    add_algorithm<benchmarks::NthElementOfValues>();
+    add_algorithm<benchmarks::NthElementOfIndices>();
+    add_algorithm<benchmarks::PartialSortOfIndices>();
+    return benchmarks::run(argc, argv);
+}

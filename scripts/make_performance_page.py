@@ -111,7 +111,8 @@ layers, width 256, milliseconds.
 
 ## Training
 
-`train_step`: an update of 135M-shaped models on 4 x 256 tokens. Memory is of weights, gradients, optimiser and activations.
+`train_step`: an update of 135M-shaped models on 4 x 256 tokens. Needed is memory for weights, gradients, optimiser and
+activations; at most is what the system gave the process, which draws the first weights, too.
 
 {train}
 
@@ -120,7 +121,7 @@ The memory of activations is made one piece when the second update begins; the t
 
 ## Beside llama.cpp and PyTorch
 
-`benchmarks/peers/beside.py`: the dense model of 135M parameters, {peer_threads} threads, turn by turn in one run,
+`benchmarks/peers/beside.py`: dense models of 135M and 360M parameters, {peer_threads} threads, turn by turn in one run,
 {turns} turns: tokens a second in the median, and how many times as fast in the median turn, the slowest and the fastest.
 {peer_versions}. Prefill is of 512 tokens, decoding follows 64, training is an update of 4 x 256 tokens with AdamW. PyTorch runs as it comes and compiled; the faster one counts, and a mode that was slower by a tenth in both of the first two
 turns had no more.
@@ -163,6 +164,7 @@ def main():
     ops = entries(reports["ops"])
     found = routed(reports["routing"])
     training = entries(reports["train_step"])
+    trainings = [e for e in reports["train_step"]["benchmarks"] if e["run_type"] == "iteration"]
     context = reports["ops"]["context"]
     compiled = reports["compile_time"]
     page = PAGE.format(
@@ -182,8 +184,8 @@ def main():
         prefill=tables.prefill(entries(reports["prefill"])),
         shared_prefill=tables.shared_prefill(entries(reports["prefill"])),
         train=tables.train(training),
-        runs=len(training),
-        allocations=f"{sum(e['allocations'] for e in training.values()):.0f}",
+        runs=len(trainings),
+        allocations=f"{sum(e['allocations'] for e in trainings):.0f}",
         peer_threads=reports["peers"]["results"][0]["threads"],
         turns=reports["peers"]["turns"],
         peer_versions=versions(reports["peers"]),

@@ -49,12 +49,21 @@ def operation_of(symbol):
     return "other"
 
 
+def build_of(printed):
+    """How the program was compiled, as benchmarks say it."""
+    lines = (line.partition(": ") for line in printed.splitlines())
+    return {name: value for name, _, value in lines if name in ("compiler", "flags", "vector_instructions")}
+
+
 def main():
     if len(sys.argv) < 3:
         raise SystemExit(__doc__.splitlines()[-1])
     with tempfile.TemporaryDirectory() as folder:
         data = str(pathlib.Path(folder, "perf.data"))
-        subprocess.run(["perf", "record", "-q", "-F", "499", "-o", data, "--", *sys.argv[2:]], check=True)
+        recorded = subprocess.run(
+            ["perf", "record", "-q", "-F", "499", "-o", data, "--", *sys.argv[2:]],
+            check=True, stderr=subprocess.PIPE, text=True,
+        )
         report = subprocess.run(
             ["perf", "report", "-i", data, "--stdio", "-q", "--no-children", "-F", "overhead,symbol"],
             check=True, capture_output=True, text=True,
@@ -72,6 +81,7 @@ def main():
     result = {
         "commit": peer.commit(ROOT),
         **peer.machine(),
+        **build_of(recorded.stderr),
         "command": " ".join([pathlib.Path(sys.argv[2]).name, *sys.argv[3:]]),
         "not_of_the_pass": NOT_OF_THE_PASS,
         "shares": dict(sorted(shares.items(), key=lambda item: -item[1])),

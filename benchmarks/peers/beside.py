@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Measures this library and its peers turn by turn at the dense SmolLM-135M shape: prefill and decode
+"""Measures this library and its peers turn by turn at the dense shapes of SmolLM: prefill and decode
 beside llama.cpp, prefill and training beside PyTorch, in float and bfloat16.
 
 Needs the benchmarks (scripts/run_benchmarks.sh builds them). The first run installs the newest peers
@@ -26,14 +26,21 @@ DENSE = {"f32": "dense", "bf16": "dense_bfloat16"}
 MODES = ("eager", "compile")  # of PyTorch; the faster one counts
 
 
-def ours(program, name):
-    """Tokens a second of a benchmark, the median of its repetitions in one process."""
-    printed = peer.run(PROGRAMS / program, f"--benchmark_filter=^{name}/", "--benchmark_format=json")
-    runs = json.loads(printed[printed.index("{") :])["benchmarks"]
-    rates = [run["tokens/s"] for run in runs if run["run_type"] == "iteration"]
-    if not rates:
-        sys.exit(f"{program} has no benchmark {name}")
-    return statistics.median(rates)
+class Mor:
+    """This library's benchmarks."""
+
+    def __init__(self):
+        self.build = {}  # how they were compiled
+
+    def measure(self, program, name):
+        """Tokens a second of a benchmark, the median of its repetitions in one process."""
+        printed = peer.run(PROGRAMS / program, f"--benchmark_filter=^{name}/", "--benchmark_format=json")
+        report = json.loads(printed[printed.index("{") :])
+        rates = [run["tokens/s"] for run in report["benchmarks"] if run["run_type"] == "iteration"]
+        if not rates:
+            sys.exit(f"{program} has no benchmark {name}")
+        self.build = {key: report["context"][key] for key in ("compiler", "flags", "vector_instructions")}
+        return statistics.median(rates)
 
 
 class Torch:
@@ -43,33 +50,34 @@ class Torch:
         self.python = peer.virtual_environment(scratch / "torch", "torch", "numpy")
         self.version = peer.run(self.python, "-c", "import torch; print(torch.__version__)").strip()
 
-    def measure(self, case, dtype, mode, threads):
+    def measure(self, shape, case, dtype, mode, threads):
         script = pathlib.Path(__file__).with_name("torch_case.py")
-        words = (case, dtype, mode, threads, 2)
+        words = (shape, case, dtype, mode, threads, 2)
         printed = peer.run(self.python, script, *words, env=peer.clean_environment())
         return json.loads(printed)["tokens_per_second"]
 
 
-# (case, sequences): benchmark and ending of its name here, case of llama.cpp, case of PyTorch
+# (shape, case, sequences): benchmark and ending of its name here, case of llama.cpp, case of PyTorch
 CASES = {
-    ("prefill", 1): ("prefill", "135M", "prefill", "prefill"),
-    ("decode", 1): ("decode", "batch:1", "decode1", None),
-    ("decode", 32): ("decode", "batch:32", "decode32", None),
-    ("train", peer.BATCH): ("train_step", "1", None, "train"),
+    ("135M", "prefill", 1): ("prefill", "135M", "prefill", "prefill"),
+    ("360M", "prefill", 1): ("prefill", "360M", "prefill", None),
+    ("135M", "decode", 1): ("decode", "batch:1", "decode1", None),
+    ("135M", "decode", 32): ("decode", "batch:32", "decode32", None),
+    ("135M", "train", peer.BATCH): ("train_step", "1", None, "train"),
 }
 
 
-def cases(llama, torch, threads):
+def cases(mor, llama, torch, threads):
     """(what it is, ours, {(peer, mode): theirs}), each a function that measures tokens a second."""
     for dtype, name in DENSE.items():
-        for (case, sequences), (program, ending, of_llama, of_torch) in CASES.items():
+        for (shape, case, sequences), (program, ending, of_llama, of_torch) in CASES.items():
             theirs = {}
             if of_llama:
-                theirs["llama.cpp", ""] = lambda c=of_llama, d=dtype: llama.measure(c, d, threads, 2)
+                theirs["llama.cpp", ""] = lambda s=shape, c=of_llama, d=dtype: llama.measure(s, c, d, threads, 2)
             for mode in MODES if of_torch else ():
-                theirs["PyTorch", mode] = lambda c=of_torch, d=dtype, m=mode: torch.measure(c, d, m, threads)
-            about = {"case": case, "sequences": sequences, "dtype": dtype, "threads": threads}
-            yield about, lambda p=program, n=f"{name}/{ending}": ours(p, n), theirs
+                theirs["PyTorch", mode] = lambda s=shape, c=of_torch, d=dtype, m=mode: torch.measure(s, c, d, m, threads)
+            about = {"shape": shape, "case": case, "sequences": sequences, "dtype": dtype, "threads": threads}
+            yield about, lambda p=program, n=f"{name}/{ending}": mor.measure(p, n), theirs
 
 
 def is_slower(rates, key):
@@ -104,7 +112,8 @@ def main():
     arguments = parser.parse_args()
     llama = llama_cpp.Llama(arguments.scratch, os.cpu_count())
     torch = Torch(arguments.scratch)
-    measured = list(cases(llama, torch, os.cpu_count()))
+    mor = Mor()
+    measured = list(cases(mor, llama, torch, os.cpu_count()))
     mine, others = take_turns(measured, arguments.turns)
     results = []
     for (about, *_), own, theirs in zip(measured, mine, others):
@@ -114,6 +123,7 @@ def main():
     report = {
         "commit": peer.commit(ROOT),
         **peer.machine(),
+        **mor.build,
         "peers": {"llama.cpp": llama.describe(), "PyTorch": {"version": torch.version, "modes": MODES}},
         "turns": arguments.turns,
         "results": results,

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Measures llama.cpp at the dense SmolLM-135M shape: prefill of 512 tokens, and decode of one token
+"""Measures llama.cpp at the dense shapes of SmolLM: prefill of 512 tokens, and decode of one token
 for each of 1, 8 and 32 sequences of 64 tokens. Random weights; llama.cpp's own benchmark programs.
 
 The first run takes the newest source that the Python package index offers (llama-cpp-python carries
 llama.cpp), builds it for this machine into the scratch folder, and writes the models there: it needs
-a C++ compiler, CMake and 2 GB. Later runs use what is there; a newer version comes after
+a C++ compiler, CMake and 5 GB. Later runs use what is there; a newer version comes after
 the folder is removed. beside.py measures it turn by turn with this library.
 
 Prints tokens/s, the median of the repetitions in one process.
-usage: llama_cpp.py --case {prefill,decode1,decode8,decode32} [--dtype {f32,bf16}] [--threads 2] [--repetitions 3]
-                    [--scratch DIR] [--jobs 2]
+usage: llama_cpp.py --case {prefill,decode1,decode8,decode32} [--shape {135M,360M}] [--dtype {f32,bf16}]
+                    [--threads 2] [--repetitions 3] [--scratch DIR] [--jobs 2]
 """
 import argparse
 import json
@@ -46,16 +46,18 @@ class Llama:
     def __init__(self, scratch, jobs):
         folder = scratch / "llama_cpp"
         self.build = folder / "build"
-        self.models = {dtype: folder / f"smollm-135M-{dtype}.gguf" for dtype in DTYPES}
+        self.models = {
+            (shape, dtype): folder / f"smollm-{shape}-{dtype}.gguf" for shape in peer.SHAPES for dtype in DTYPES
+        }
         found = [path for path in folder.glob("llama_cpp_python-*") if path.is_dir()]
         self.source = found[0] if found else self.download(folder)
         if not self.program("llama-batched-bench").exists():
             self.compile(jobs)
-        for dtype, model in self.models.items():
+        for (shape, dtype), model in self.models.items():
             if not model.exists():
                 python = peer.virtual_environment(folder / "venv", "gguf", "numpy")
                 script = pathlib.Path(__file__).with_name("write_gguf.py")
-                peer.run(python, script, dtype, model)
+                peer.run(python, script, shape, dtype, model)
 
     @staticmethod
     def download(folder):
@@ -91,9 +93,9 @@ class Llama:
             "options": CMAKE,
         }
 
-    def measure(self, case, dtype, threads, repetitions):
+    def measure(self, shape, case, dtype, threads, repetitions):
         """Tokens a second of each repetition in one process, after its warm-up."""
-        model = ("--model", self.models[dtype], "--threads", threads, "--flash-attn")
+        model = ("--model", self.models[shape, dtype], "--threads", threads, "--flash-attn")
         environment = peer.clean_environment()
         if case == "prefill":
             sizes = ("on", "-p", peer.PROMPT, "-n", 0, "-r", repetitions, "--output", "json")
@@ -112,6 +114,7 @@ class Llama:
 def main():
     parser = argparse.ArgumentParser(usage=__doc__.split("usage: ")[1])
     parser.add_argument("--case", choices=CASES, required=True)
+    parser.add_argument("--shape", choices=peer.SHAPES, default="135M")
     parser.add_argument("--dtype", choices=DTYPES, default="f32")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--repetitions", type=int, default=3)
@@ -119,7 +122,9 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     llama = Llama(arguments.scratch, arguments.jobs)
-    values = llama.measure(arguments.case, arguments.dtype, arguments.threads, arguments.repetitions)
+    values = llama.measure(
+        arguments.shape, arguments.case, arguments.dtype, arguments.threads, arguments.repetitions
+    )
     print(round(statistics.median(values), 2))
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the scripts that measure peers share: a scratch folder, and reports without names or paths."""
+import dataclasses
 import datetime
 import json
 import os
@@ -10,9 +11,19 @@ import sys
 import tempfile
 import venv
 
-# The dense SmolLM-135M shape.
-VOCABULARY, HIDDEN, LAYERS, INTERMEDIATE = 49152, 576, 30, 1536
-HEADS, KV_HEADS, HEAD_DIM, ROPE_THETA, NORM_EPSILON = 9, 3, 64, 10000.0, 1e-5
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    hidden: int
+    layers: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+
+
+# The dense shapes of SmolLM.
+SHAPES = {"135M": Shape(576, 30, 1536, 9, 3), "360M": Shape(960, 32, 2560, 15, 5)}
+VOCABULARY, HEAD_DIM, ROPE_THETA, NORM_EPSILON = 49152, 64, 10000.0, 1e-5
 
 PROMPT = 512  # tokens of a prefill
 BATCH, SEQUENCE = 4, 256  # tokens of an update

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Times the dense SmolLM-135M shape in PyTorch: one update of 4 x 256 tokens, or prefill of 512.
+"""Times a dense SmolLM shape in PyTorch: one update of 4 x 256 tokens, or prefill of 512.
 
 Needs PyTorch; beside.py installs it and runs this. Prints JSON: PyTorch's version, and tokens a
 second of each repetition after warm-up.
-usage: torch_case.py {train,prefill} {f32,bf16} {eager,compile} THREADS REPETITIONS
+usage: torch_case.py {135M,360M} {train,prefill} {f32,bf16} {eager,compile} THREADS REPETITIONS
 """
 import contextlib
 import json
@@ -21,14 +21,15 @@ WARM_UP = 2
 
 def normalise(hidden, weight):
     if hasattr(F, "rms_norm"):
-        return F.rms_norm(hidden, (peer.HIDDEN,), weight, peer.NORM_EPSILON)
+        return F.rms_norm(hidden, weight.shape, weight, peer.NORM_EPSILON)
     scale = torch.rsqrt(hidden.float().pow(2).mean(-1, keepdim=True) + peer.NORM_EPSILON)
     return (hidden.float() * scale).to(hidden.dtype) * weight
 
 
 def attend(queries, keys, values):
     """Causal, with each key head serving several query heads."""
-    keys, values = (x.repeat_interleave(peer.HEADS // peer.KV_HEADS, 1) for x in (keys, values))
+    group = queries.shape[1] // keys.shape[1]
+    keys, values = (x.repeat_interleave(group, 1) for x in (keys, values))
     if hasattr(F, "scaled_dot_product_attention"):
         return F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
     scores = queries @ keys.transpose(-1, -2) * peer.HEAD_DIM**-0.5
@@ -42,22 +43,22 @@ def rotate(heads, cosine, sine):
 
 
 class Block(nn.Module):
-    def __init__(self):
+    def __init__(self, shape):
         super().__init__()
 
         def product(inputs, outputs):
             return nn.Linear(inputs, outputs, bias=False)
 
-        width = peer.HEADS * peer.HEAD_DIM
-        self.attention_norm = nn.Parameter(torch.ones(peer.HIDDEN))
-        self.query = product(peer.HIDDEN, width)
-        self.key = product(peer.HIDDEN, peer.KV_HEADS * peer.HEAD_DIM)
-        self.value = product(peer.HIDDEN, peer.KV_HEADS * peer.HEAD_DIM)
-        self.output = product(width, peer.HIDDEN)
-        self.mlp_norm = nn.Parameter(torch.ones(peer.HIDDEN))
-        self.gate = product(peer.HIDDEN, peer.INTERMEDIATE)
-        self.up = product(peer.HIDDEN, peer.INTERMEDIATE)
-        self.down = product(peer.INTERMEDIATE, peer.HIDDEN)
+        width = shape.heads * peer.HEAD_DIM
+        self.attention_norm = nn.Parameter(torch.ones(shape.hidden))
+        self.query = product(shape.hidden, width)
+        self.key = product(shape.hidden, shape.kv_heads * peer.HEAD_DIM)
+        self.value = product(shape.hidden, shape.kv_heads * peer.HEAD_DIM)
+        self.output = product(width, shape.hidden)
+        self.mlp_norm = nn.Parameter(torch.ones(shape.hidden))
+        self.gate = product(shape.hidden, shape.intermediate)
+        self.up = product(shape.hidden, shape.intermediate)
+        self.down = product(shape.intermediate, shape.hidden)
 
     def forward(self, hidden, cosine, sine):
         batch, length, _ = hidden.shape
@@ -76,11 +77,11 @@ class Block(nn.Module):
 
 
 class Dense(nn.Module):
-    def __init__(self, length):
+    def __init__(self, shape, length):
         super().__init__()
-        self.embedding = nn.Embedding(peer.VOCABULARY, peer.HIDDEN)
-        self.blocks = nn.ModuleList(Block() for _ in range(peer.LAYERS))
-        self.norm = nn.Parameter(torch.ones(peer.HIDDEN))
+        self.embedding = nn.Embedding(peer.VOCABULARY, shape.hidden)
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.norm = nn.Parameter(torch.ones(shape.hidden))
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=0.02)
@@ -98,9 +99,9 @@ class Dense(nn.Module):
         return F.linear(normalise(hidden, self.norm), self.embedding.weight)
 
 
-def training(dtype, compiled):
+def training(shape, dtype, compiled):
     """Forward, loss, backward, AdamW. bf16: float weights, products in bf16 by autocast."""
-    model = Dense(peer.SEQUENCE)
+    model = Dense(shape, peer.SEQUENCE)
     tokens = torch.randint(peer.VOCABULARY, (peer.BATCH, peer.SEQUENCE + 1))
     inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].reshape(-1)
     try:
@@ -125,9 +126,9 @@ def training(dtype, compiled):
     return step
 
 
-def prefill(dtype, compiled):
+def prefill(shape, dtype, compiled):
     """Logits of the last position. bf16: weights and activations."""
-    model = Dense(peer.PROMPT).eval()
+    model = Dense(shape, peer.PROMPT).eval()
     if dtype == "bf16":
         model = model.to(torch.bfloat16)
     tokens = torch.randint(peer.VOCABULARY, (1, peer.PROMPT))
@@ -141,11 +142,11 @@ def prefill(dtype, compiled):
 
 
 def main():
-    case, dtype, mode, threads, repetitions = sys.argv[1:]
+    shape, case, dtype, mode, threads, repetitions = sys.argv[1:]
     torch.manual_seed(1)
     torch.set_num_threads(int(threads))
     make = {"train": training, "prefill": prefill}[case]
-    step = make(dtype, mode == "compile")
+    step = make(peer.SHAPES[shape], dtype, mode == "compile")
     tokens = {"train": peer.BATCH * peer.SEQUENCE, "prefill": peer.PROMPT}[case]
     rates = []
     for _ in range(WARM_UP + int(repetitions)):

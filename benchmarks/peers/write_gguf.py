@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a GGUF file of the dense SmolLM-135M shape with random weights; llama_cpp.py runs it.
+"""Writes a GGUF file of a dense SmolLM shape with random weights; llama_cpp.py runs it.
 
 Needs the packages gguf and numpy.
-usage: write_gguf.py {f32,bf16} OUTPUT.gguf
+usage: write_gguf.py {135M,360M} {f32,bf16} OUTPUT.gguf
 """
 import pathlib
 import sys
@@ -14,17 +14,18 @@ import peer
 
 
 def main():
-    kind = gguf.GGMLQuantizationType[sys.argv[1].upper()]
-    path = pathlib.Path(sys.argv[2])
+    shape = peer.SHAPES[sys.argv[1]]
+    kind = gguf.GGMLQuantizationType[sys.argv[2].upper()]
+    path = pathlib.Path(sys.argv[3])
     partial = path.with_suffix(".partial")
     writer = gguf.GGUFWriter(partial, "llama")
     writer.add_vocab_size(peer.VOCABULARY)
     writer.add_context_length(8192)
-    writer.add_embedding_length(peer.HIDDEN)
-    writer.add_block_count(peer.LAYERS)
-    writer.add_feed_forward_length(peer.INTERMEDIATE)
-    writer.add_head_count(peer.HEADS)
-    writer.add_head_count_kv(peer.KV_HEADS)
+    writer.add_embedding_length(shape.hidden)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.intermediate)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
     writer.add_rope_dimension_count(peer.HEAD_DIM)
     writer.add_rope_freq_base(peer.ROPE_THETA)
     writer.add_layer_norm_rms_eps(peer.NORM_EPSILON)
@@ -36,23 +37,23 @@ def main():
         writer.add_tensor(name + ".weight", gguf.quantize(weights, kind), raw_dtype=kind)
 
     def norm(name):
-        writer.add_tensor(name + ".weight", numpy.ones(peer.HIDDEN, numpy.float32))
+        writer.add_tensor(name + ".weight", numpy.ones(shape.hidden, numpy.float32))
 
     # Tied: without a tensor "output" the embedding is the head.
-    matrix("token_embd", peer.VOCABULARY, peer.HIDDEN)
+    matrix("token_embd", peer.VOCABULARY, shape.hidden)
     norm("output_norm")
-    keys = peer.KV_HEADS * peer.HEAD_DIM
-    for layer in range(peer.LAYERS):
+    keys = shape.kv_heads * peer.HEAD_DIM
+    for layer in range(shape.layers):
         block = f"blk.{layer}."
         norm(block + "attn_norm")
-        matrix(block + "attn_q", peer.HEADS * peer.HEAD_DIM, peer.HIDDEN)
-        matrix(block + "attn_k", keys, peer.HIDDEN)
-        matrix(block + "attn_v", keys, peer.HIDDEN)
-        matrix(block + "attn_output", peer.HIDDEN, peer.HEADS * peer.HEAD_DIM)
+        matrix(block + "attn_q", shape.heads * peer.HEAD_DIM, shape.hidden)
+        matrix(block + "attn_k", keys, shape.hidden)
+        matrix(block + "attn_v", keys, shape.hidden)
+        matrix(block + "attn_output", shape.hidden, shape.heads * peer.HEAD_DIM)
         norm(block + "ffn_norm")
-        matrix(block + "ffn_gate", peer.INTERMEDIATE, peer.HIDDEN)
-        matrix(block + "ffn_up", peer.INTERMEDIATE, peer.HIDDEN)
-        matrix(block + "ffn_down", peer.HIDDEN, peer.INTERMEDIATE)
+        matrix(block + "ffn_gate", shape.intermediate, shape.hidden)
+        matrix(block + "ffn_up", shape.intermediate, shape.hidden)
+        matrix(block + "ffn_down", shape.hidden, shape.intermediate)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

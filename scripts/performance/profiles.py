@@ -53,7 +53,8 @@ CASES = (  # what it is, the profile, the report, whose entry, the work
 
 def profile(profiled, report, prefix, work):
     entry = next(e for name, e in entries(report).items() if name.startswith(prefix))
-    limit = lambda what: 1e9 * float(report["context"][f"roofline_2_threads_{what}"])
+    threads = report["context"]["hardware_threads"]
+    limit = lambda what: 1e9 * float(report["context"][f"roofline_{threads}_threads_{what}"])
     seconds = entry["real_time"] / 1e3
     shares = {name: share for name, share in profiled["shares"].items() if name not in profiled["not_of_the_pass"]}
     total = sum(shares.values())
@@ -65,7 +66,7 @@ def profile(profiled, report, prefix, work):
         of_roofline = ""
         if name in work:
             flops, memory, cache = work[name]
-            least = flops / limit("gflops") + memory / limit("memory_gbytes") + cache / limit("cache_gbytes")
+            least = flops / limit("gflops") + memory / limit("memory_gbytes") + cache / limit("l2_gbytes")
             of_roofline = f"{100 * least / taken:.0f} %"
         rows.append([name, f"{100 * share / total:.1f} %", f"{1e3 * taken:.1f}", of_roofline])
     return table(["operation", "of the time", "milliseconds", "of its roofline"], rows)

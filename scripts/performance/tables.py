@@ -23,11 +23,11 @@ def sizes_of(name):
 
 def limits(report):
     rows = []
-    for threads in (1, 2):
+    for threads in (1, report["context"]["hardware_threads"]):
         get = lambda what: float(report["context"][f"roofline_{threads}_threads_{what}"])
-        parts = ("gflops", "bfloat16_gflops", "cache_gbytes", "memory_gbytes")
+        parts = ("gflops", "bfloat16_gflops", "l1_gbytes", "l2_gbytes", "l3_gbytes", "memory_gbytes")
         rows.append([str(threads)] + [f"{get(part):.0f}" for part in parts])
-    header = ["threads", "FMA GFLOP/s, float", "the same, bfloat16", "read from L2, GB/s", "read from memory, GB/s"]
+    header = ["threads", "FMA GFLOP/s, float", "the same, bfloat16", "read from L1, GB/s", "from L2", "from L3", "from memory"]
     return table(header, rows)
 
 
@@ -253,7 +253,7 @@ def train_rows(runs):
             model.replace("_bfloat16", ", bfloat16") if model.startswith("dense") else f"{model} {steps}",
             e,
             time / (e["flops_per_step"] / dense["flops_per_step"]),
-            e["memory_bytes"] / dense["memory_bytes"],
+            e["peak_resident_bytes"] / dense["peak_resident_bytes"],
         )
 
 
@@ -266,12 +266,13 @@ def train(runs):
             percent(e["of_flops"]),
             f"{time_ratio:.2f}",
             f"{e['memory_bytes'] / 1e9:.2f}",
+            f"{e['peak_resident_bytes'] / 1e9:.2f}",
             f"{memory_ratio:.2f}",
         ]
         for model, e, time_ratio, memory_ratio in train_rows(runs)
     ]
     header = ["model", "tokens/s", "GFLOP an update", PEAK, "time / operations, dense = 1"]
-    return table(header + ["GB", "memory, dense = 1"], rows)
+    return table(header + ["GB needed", "GB at most", "dense = 1"], rows)
 
 
 def peer_ratios(result):
@@ -286,10 +287,10 @@ def peers(report):
         ratios = peer_ratios(r)
         many = f"{r['case']}, sequences: {r['sequences']}" if r["case"] == "decode" else r["case"]
         theirs = ", ".join(f"{mode + ' ' if mode else ''}{v['median']:.0f}" for mode, v in r["theirs"].items())
-        rows.append([many, r["dtype"], r["peer"], f"{r['ours']['median']:.0f}", theirs]
+        rows.append([r["shape"], many, r["dtype"], r["peer"], f"{r['ours']['median']:.0f}", theirs]
                     + [f"{f(ratios):.2f}" for f in (statistics.median, min, max)])
-    header = ["case", "products in", "peer", "mor, tokens/s", "peer, tokens/s", "times as fast", "slowest", "fastest"]
-    return table(header, rows, 3)
+    header = ["shape", "case", "products in", "peer", "mor, tokens/s", "peer, tokens/s", "times as fast", "slowest", "fastest"]
+    return table(header, rows, 4)
 
 
 def compiling(report):

@@ -88,7 +88,7 @@ void multiply_heads(HeadRows<const T> left, const T* panels, Index panel_size, I
     using F = AttentionFactors<T>;
     for (Index column = 0; column < columns; column += panel_width<F>) {
         const T* const panel = panels + column / panel_width<F> * panel_size;
-        multiply_rows<F>(left.rows, LeftFactor<const T>{left.data, left.stride}, panel, panel,
+        multiply_rows<F>(left.rows, LeftFactor<const T>{left.data, left.stride}, panel, {panel},
                          depth, out.data + column, out.stride,
                          std::min(panel_width<F>, columns - column), write);
     }

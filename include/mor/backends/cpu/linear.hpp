@@ -118,7 +118,7 @@ private:
                     const Stored* const right = packed + panel * panel_size;
                     for (Index row = 0; row < rows; row += tile_rows) {
                         multiply_rows<F>(std::min(tile_rows, rows - row), left.at(row, 0), right,
-                                         right, depth, dweight.row(first + row).data() + column,
+                                         {right}, depth, dweight.row(first + row).data() + column,
                                          dweight.columns(),
                                          std::min(panel_width<F>, dweight.columns() - column),
                                          Write::accumulate);

@@ -21,11 +21,19 @@ inline constexpr Index tile_rows = num_registers >= 32 ? 8 : 6;
 /// Of this depth a panel fits into a second-level cache. Longer sums are cut, at multiples of it.
 inline constexpr Index panel_depth = 2'048;
 
+/// What is fetched into the second-level cache meanwhile, `step` elements on for each group of
+/// depths.
+template <class Stored>
+struct Ahead {
+    const Stored* data;
+    Index step = line_elements<Stored>;
+};
+
 /// out [R, columns] = or += left [R, depth] * panel [depth, panel_width]; the depth is filled up.
 /// For each group of depths a cache line from `ahead` on is fetched into the second-level cache.
 template <Index R, class F>
 void multiply_tile(LeftFactor<const typename F::Stored> left, const typename F::Stored* panel,
-                   const typename F::Stored* ahead, Index depth, typename F::Sum* out,
+                   Ahead<typename F::Stored> ahead, Index depth, typename F::Sum* out,
                    Index out_stride, Index columns, Write write) {
     using namespace Eigen::internal;
     using T = typename F::Sum;
@@ -37,8 +45,8 @@ void multiply_tile(LeftFactor<const typename F::Stored> left, const typename F::
         row.fill({pset1<Packet<T>>(T{0})});
     }
     for (Index k = 0; k < depth; k += F::group) {
-        prefetch_line(ahead);
-        ahead += line_elements<typename F::Stored>;
+        prefetch_line(ahead.data);
+        ahead.data += ahead.step;
         std::array<decltype(F::load(panel)), packets> right;
         for (std::size_t v = 0; v < packets; ++v) {
             right[v] = F::load(panel + k * width + static_cast<Index>(v) * size * F::group);
@@ -75,7 +83,7 @@ void multiply_tile(LeftFactor<const typename F::Stored> left, const typename F::
 /// The same for `rows` rows, at most tile_rows.
 template <class F, Index R = tile_rows>
 void multiply_rows(Index rows, LeftFactor<const typename F::Stored> left,
-                   const typename F::Stored* panel, const typename F::Stored* ahead, Index depth,
+                   const typename F::Stored* panel, Ahead<typename F::Stored> ahead, Index depth,
                    typename F::Sum* out, Index out_stride, Index columns, Write write) {
     if (rows == R) {
         multiply_tile<R, F>(left, panel, ahead, depth, out, out_stride, columns, write);
@@ -117,15 +125,18 @@ void multiply_panels(const B& cpu, LeftFactor<const typename F::Stored> left, In
                 const Index length = std::min(panel_depth, depth - k);
                 const Index padded = padded_depth<F>(length);
                 const Stored* const packed = panel_of(panel, k, length);
+                // While the tiles of a panel are at work, the next panel comes out of memory, a
+                // piece with each.
+                const Index tiles = (end_row - first_row + tile_rows - 1) / tile_rows;
+                const Index step = std::min(line_elements<Stored>,
+                                            (width * F::group + tiles - 1) / tiles);
                 for (Index row = first_row; row < end_row; row += tile_rows) {
-                    // While the tiles of a panel are at work, the next panel comes out of memory,
-                    // a piece with each.
-                    const Index piece = line_elements<Stored> * (row - first_row) / tile_rows;
+                    const Index piece = step * (row - first_row) / tile_rows;
                     const bool fetches = order == PanelOrder::in_memory && piece < width * F::group;
                     const Stored* const ahead =
                         packed + (fetches ? width * padded + piece * padded / F::group : 0);
                     multiply_rows<F>(std::min(tile_rows, end_row - row), left.at(row, k), packed,
-                                     ahead, padded, y.data() + row * y.columns() + column,
+                                     {ahead, step}, padded, y.data() + row * y.columns() + column,
                                      y.columns(), columns, k == 0 ? write : Write::accumulate);
                 }
             }
