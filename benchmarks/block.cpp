@@ -42,9 +42,12 @@ struct Passes {
     std::vector<Index> lengths;
 };
 
-void finish(benchmark::State& state, double flops) {
+/// `times`: how often the weights, or their gradients, are read or written.
+void finish(benchmark::State& state, const Passes& passes, double flops, double times) {
+    const auto parameters = static_cast<double>(passes.model.num_parameters());
     benchmarks::report(state, rooflines.at(state.range(2)),
-                       flops / static_cast<double>(state.iterations()), 0);
+                       flops / static_cast<double>(state.iterations()),
+                       times * sizeof(float) * parameters);
 }
 
 void forward(benchmark::State& state, const char* shape) {
@@ -54,7 +57,7 @@ void forward(benchmark::State& state, const char* shape) {
     for (auto _ : state) {
         passes.forward();
     }
-    finish(state, passes.context.flops() - before);
+    finish(state, passes, passes.context.flops() - before, 1);
 }
 
 void backward(benchmark::State& state, const char* shape) {
@@ -68,7 +71,7 @@ void backward(benchmark::State& state, const char* shape) {
         passes.backward();
         flops += passes.context.flops() - before;
     }
-    finish(state, flops);
+    finish(state, passes, flops, 3);  // weights, and gradients that are added to
 }
 
 void add(const char* name, void (*function)(benchmark::State&, const char*), const char* shape) {

@@ -3,11 +3,11 @@
 // One token for each of 1, 8 or 32 sequences of 64 tokens, at the shape of 135M: the dense model,
 // and MoR whose depths are balanced. Weights are read once for each step that any sequence takes;
 // bytes count those, and the keys and values.
+#include "reads.hpp"
 #include "run.hpp"
 #include "serving.hpp"
 
 #include <algorithm>
-#include <concepts>
 #include <vector>
 
 namespace {
@@ -18,40 +18,6 @@ using serving::Index;
 using serving::RoundingCpu;
 
 benchmarks::Roofline roofline;
-
-/// What a pass reads, in bytes.
-struct Reads {
-    double weights = 0;
-    double keys = 0;
-};
-
-/// Adds up the weights and keys of the layers that a pass runs.
-template <class Backend>
-class ReadCounter {
-    static constexpr double weight_bytes =
-        std::same_as<Backend, RoundingCpu> ? sizeof(mor::BFloat16) : sizeof(float);
-
-public:
-    explicit ReadCounter(const mor::ModelConfig& sizes) {
-        const auto hidden = static_cast<double>(sizes.hidden_size);
-        const auto kv = static_cast<double>(sizes.num_kv_heads * sizes.head_dim);
-        const auto heads = static_cast<double>(sizes.num_heads * sizes.head_dim);
-        layer_ = weight_bytes * hidden *
-                 (2 * heads + 2 * kv + 3 * static_cast<double>(sizes.intermediate_size));
-        pair_ = 2 * sizeof(float) * kv;
-        reads_.weights = weight_bytes * hidden * static_cast<double>(sizes.vocab_size);
-    }
-    void operator()(const mor::LayerSeen<Backend>& seen) {
-        reads_.weights += seen.rows.size() > 0 ? layer_ : 0;
-        reads_.keys += pair_ * static_cast<double>(seen.visible_keys);
-    }
-    [[nodiscard]] const Reads& reads() const { return reads_; }
-
-private:
-    double layer_ = 0;
-    double pair_ = 0;
-    Reads reads_;
-};
 
 template <class A, class Backend>
 void decode(benchmark::State& state) {
@@ -73,18 +39,17 @@ void decode(benchmark::State& state) {
                  {.logits = mor::Logits::last_rows});
     const std::vector<Index> one(static_cast<std::size_t>(batch), 1);
     model.extend(context, {draw(batch), one}, cache, trace);  // packs the weights
-    Reads all;
+    benchmarks::Reads all;
     double flops = context.flops();
     for (auto _ : state) {
-        ReadCounter<Backend> counter{model.config()};
+        benchmarks::ReadCounter<Backend> counter{model.config()};
         model.extend(context, {draw(batch), one}, cache, trace, {}, counter);
-        all.weights += counter.reads().weights;
-        all.keys += counter.reads().keys;
+        all += counter.reads();
     }
     const auto iterations = static_cast<double>(state.iterations());
     flops = (context.flops() - flops) / iterations;
-    benchmarks::report<Backend>(state, roofline, flops, (all.weights + all.keys) / iterations);
-    state.counters["bytes_per_step"] = (all.weights + all.keys) / iterations;
+    benchmarks::report<Backend>(state, roofline, flops, all.sum() / iterations);
+    state.counters["bytes_per_step"] = all.sum() / iterations;
     state.counters["flops_per_step"] = flops;
     state.counters["tokens/s"] =
         benchmark::Counter(static_cast<double>(batch) * iterations, benchmark::Counter::kIsRate);

@@ -3,6 +3,7 @@
 // Prefill of a prompt when only its last token's logits are wanted: dense models of published
 // shapes, and what routing and shared keys save. With Cycle sharing and recursive key sharing later
 // recursions compute no keys, so they run for that token alone.
+#include "reads.hpp"
 #include "run.hpp"
 #include "serving.hpp"
 #include <mor/mor.hpp>
@@ -16,6 +17,8 @@ namespace {
 
 using Cpu = mor::Cpu<float>;
 using mor::Index;
+
+benchmarks::Roofline roofline;
 
 template <class A, mor::Logits which>
 void prefill(benchmark::State& state) {
@@ -35,16 +38,18 @@ void prefill(benchmark::State& state) {
     const std::vector<mor::TokenId> prompt(1'024, 97);
     const std::vector<Index> lengths{std::ssize(prompt)};
     double flops = 0;
+    double bytes = 0;
     for (auto _ : state) {
         cache.clear(0);
         const double before = context.flops();
-        model.extend(context, {prompt, lengths}, cache, trace, {.logits = which});
+        benchmarks::ReadCounter<Cpu> counter{model.config()};
+        model.extend(context, {prompt, lengths}, cache, trace, {.logits = which}, counter);
         flops = context.flops() - before;
+        bytes = counter.reads().sum();
     }
+    benchmarks::report(state, roofline, flops, bytes);
     state.counters["GFLOP"] = flops / 1e9;
 }
-
-benchmarks::Roofline roofline;
 
 /// 512 tokens of a model that has decoded before, so that its weights are packed.
 template <class A, class Backend>
@@ -58,15 +63,19 @@ void prefill_512(benchmark::State& state, const char* name, Index num_recursions
         const std::vector<mor::TokenId> tokens(prompt.begin(), prompt.begin() + length);
         const std::vector<Index> lengths{length};
         cache.clear(0);
-        model.extend(context, {tokens, lengths}, cache, trace, {.logits = mor::Logits::last_rows});
+        benchmarks::ReadCounter<Backend> counter{model.config()};
+        model.extend(context, {tokens, lengths}, cache, trace, {.logits = mor::Logits::last_rows},
+                     counter);
+        return counter.reads().sum();
     };
     extend(1);
     double flops = context.flops();
+    double bytes = 0;
     for (auto _ : state) {
-        extend(std::ssize(prompt));
+        bytes = extend(std::ssize(prompt));
     }
     flops = (context.flops() - flops) / static_cast<double>(state.iterations());
-    benchmarks::report<Backend>(state, roofline, flops, 0);
+    benchmarks::report<Backend>(state, roofline, flops, bytes);
     state.counters["flops_per_pass"] = flops;
     state.counters["tokens/s"] = benchmark::Counter(512.0 * static_cast<double>(state.iterations()),
                                                     benchmark::Counter::kIsRate);

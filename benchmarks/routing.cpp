@@ -30,6 +30,8 @@ using mor::Index;
 using mor::StepPhase;
 using Clock = std::chrono::steady_clock;
 
+benchmarks::Roofline roofline;
+
 /// The model, and what passes through it. Two layers a step, so that the rest weighs more than in a
 /// deeper block.
 struct Setting {
@@ -118,6 +120,7 @@ public:
         Stopwatch<B> watch;
         double score = 0;   // seconds in the router's network alone, which is part of select
         double losses = 0;  // seconds in the router's backward pass
+        double bytes = 0;   // read and written by gathering and merging
 
         [[nodiscard]] double block() const { return watch.seconds(StepPhase::block); }
         /// Everything in the recursion steps but the block.
@@ -125,7 +128,7 @@ public:
             return watch.seconds(StepPhase::gather) + watch.seconds(StepPhase::select) +
                    watch.seconds(StepPhase::compact) + watch.seconds(StepPhase::merge);
         }
-        [[nodiscard]] double flops() const {
+        [[nodiscard]] double recursion_flops() const {
             return watch.flops(StepPhase::block) + watch.flops(StepPhase::select);
         }
     };
@@ -146,6 +149,7 @@ public:
             context_, {tokens_, lengths_},
             {.decision = setting_.decision, .depth = {.max_depth = setting_.num_recursions}},
             trace_, pass.watch);
+        pass.bytes = moved_bytes();
         pass.score = time_scores();
         pass.losses = time_losses();
         return pass;
@@ -157,6 +161,15 @@ public:
     }
 
 private:
+    /// Candidates are gathered for the router, and those that it keeps for the block; these are
+    /// added to the rows that they came from.
+    [[nodiscard]] double moved_bytes() const {
+        Index rows = 0;
+        for (const auto& step : trace_.steps) {
+            rows += 2 * step.view.num_candidates() + 2 * step.kept.size() + 3 * step.kept.size();
+        }
+        return static_cast<double>(rows * setting_.width) * sizeof(float);
+    }
     /// Seconds in the router's networks, for the candidates of the pass.
     double time_scores() {
         double seconds = 0;
@@ -243,8 +256,15 @@ void measure(benchmark::State& state, const Setting& setting) {
         add("block_us", 1e6 * pass.block());
         add("dense_block_us", 1e6 * dense_block);
         add("overhead", pass.overhead() / pass.block());
+        add("of_flops", pass.watch.flops(StepPhase::block) / pass.block() / roofline.flops_of<B>());
+        add("moved_bytes", pass.bytes);
+        add("of_memory",
+            pass.bytes /
+                (pass.watch.seconds(StepPhase::gather) + pass.watch.seconds(StepPhase::merge)) /
+                roofline.bytes);
+        add("block_flops", pass.watch.flops(StepPhase::block));
         add("time_saved", 1 - seconds / dense_block);
-        add("flops_saved", 1 - pass.flops() / all.flops());
+        add("flops_saved", 1 - pass.recursion_flops() / all.recursion_flops());
     }
     for (const auto& [name, values] : found) {
         state.counters[name] = serving::quantile(values, 0.5);
@@ -379,6 +399,7 @@ struct Parity {
 }  // namespace
 
 int main(int argc, char** argv) {
+    roofline = benchmarks::add_roofline(Cpu{}.threads());
     add_strategy<mor::ExpertChoice>("expert_choice", Axes::all);
     add_strategy<ChosenBy<benchmarks::NthElementOfValues>>("expert_choice, nth_element of values",
                                                            Axes::few);

@@ -46,7 +46,11 @@ struct Scores {
     mor::IndexView<Cpu> kept = context.indices(sequences * length);
 };
 
-void finish(benchmark::State& state) {
+/// Bytes are those of the scores and of the rows' numbers; there are no floating-point operations.
+void finish(benchmark::State& state, const Scores& s) {
+    state.SetBytesProcessed(state.iterations() *
+                            (s.scores.size() * static_cast<Index>(sizeof(float)) +
+                             sequences * s.most * static_cast<Index>(sizeof(Index))));
     state.counters["us_per_sequence"] =
         benchmark::Counter(1e-6 * static_cast<double>(sequences * state.iterations()),
                            benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
@@ -58,7 +62,7 @@ void ours(benchmark::State& state) {
         benchmark::DoNotOptimize(ops::top_k<Cpu>(s.context, s.scores, s.offsets, s.k, s.kept));
         benchmark::ClobberMemory();
     }
-    finish(state);
+    finish(state, s);
 }
 
 /// Chooses for each sequence by itself.
@@ -74,7 +78,7 @@ void each_sequence(benchmark::State& state) {
         }
         benchmark::ClobberMemory();
     }
-    finish(state);
+    finish(state, s);
 }
 
 template <class Algorithm>

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a pass reads at least: the weights of each layer that it runs, the head's, and the keys and
+// values that its rows attend to.
+#pragma once
+
+#include "serving.hpp"
+
+#include <concepts>
+
+namespace benchmarks {
+
+/// What a pass reads, in bytes.
+struct Reads {
+    double weights = 0;
+    double keys = 0;
+
+    [[nodiscard]] double sum() const { return weights + keys; }
+    Reads& operator+=(const Reads& other) {
+        weights += other.weights;
+        keys += other.keys;
+        return *this;
+    }
+};
+
+/// Adds up the weights and keys of the layers that a pass runs.
+template <class Backend>
+class ReadCounter {
+    static constexpr double weight_bytes =
+        std::same_as<Backend, serving::RoundingCpu> ? sizeof(mor::BFloat16) : sizeof(float);
+
+public:
+    explicit ReadCounter(const mor::ModelConfig& sizes) {
+        const auto hidden = static_cast<double>(sizes.hidden_size);
+        const auto kv = static_cast<double>(sizes.num_kv_heads * sizes.head_dim);
+        const auto heads = static_cast<double>(sizes.num_heads * sizes.head_dim);
+        layer_ = weight_bytes * hidden *
+                 (2 * heads + 2 * kv + 3 * static_cast<double>(sizes.intermediate_size));
+        pair_ = 2 * sizeof(float) * kv;
+        reads_.weights = weight_bytes * hidden * static_cast<double>(sizes.vocab_size);
+    }
+    void operator()(const mor::LayerSeen<Backend>& seen) {
+        reads_.weights += seen.rows.size() > 0 ? layer_ : 0;
+        reads_.keys += pair_ * static_cast<double>(seen.visible_keys);
+    }
+    [[nodiscard]] const Reads& reads() const { return reads_; }
+
+private:
+    double layer_ = 0;
+    double pair_ = 0;
+    Reads reads_;
+};
+
+}  // namespace benchmarks
