@@ -2,7 +2,7 @@
 //
 // Prefill of a prompt when only its last token's logits are wanted: dense models of published
 // shapes, and what routing and shared keys save. With Cycle sharing and recursive key sharing later
-// recursions compute no keys, so they run for that token alone.
+// recursions compute no keys, so they run for that token alone. Bytes are those of the weights.
 #include "reads.hpp"
 #include "run.hpp"
 #include "serving.hpp"
@@ -45,7 +45,7 @@ void prefill(benchmark::State& state) {
         benchmarks::ReadCounter<Cpu> counter{model.config()};
         model.extend(context, {prompt, lengths}, cache, trace, {.logits = which}, counter);
         flops = context.flops() - before;
-        bytes = counter.reads().sum();
+        bytes = counter.reads().weights;
     }
     benchmarks::report(state, roofline, flops, bytes);
     state.counters["GFLOP"] = flops / 1e9;
@@ -66,7 +66,7 @@ void prefill_512(benchmark::State& state, const char* name, Index num_recursions
         benchmarks::ReadCounter<Backend> counter{model.config()};
         model.extend(context, {tokens, lengths}, cache, trace, {.logits = mor::Logits::last_rows},
                      counter);
-        return counter.reads().sum();
+        return counter.reads().weights;
     };
     extend(1);
     double flops = context.flops();

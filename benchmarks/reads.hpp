@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a pass reads at least: the weights of each layer that it runs, the head's, and the keys and
-// values that its rows attend to.
+// values that each row attends to, which rows of one sequence share.
 #pragma once
 
 #include "serving.hpp"

@@ -5,6 +5,7 @@
 
 #include <mor/backends/cpu/cpu.hpp>
 #include <mor/backends/cpu/packed_weight.hpp>
+#include <mor/core/tensor.hpp>
 
 #include <benchmark/benchmark.h>
 
@@ -13,7 +14,6 @@
 #include <chrono>
 #include <concepts>
 #include <cstddef>
-#include <vector>
 
 namespace benchmarks {
 
@@ -95,10 +95,11 @@ template <class Factor>
     constexpr Index unrolled = 8;
     constexpr Index line = unrolled * packet_size<float>;
     const Index count = bytes / static_cast<Index>(sizeof(float)) / line * line;
-    const std::vector<float> memory(static_cast<std::size_t>(count * cpu.threads()), 1.0F);
+    mor::Tensor<float, 1> memory{{count * cpu.threads()}};  // aligned
+    std::fill_n(memory.view().data(), memory.size(), 1.0F);
     const double seconds = fastest([&] {
         cpu.parallel_for(cpu.threads(), 1, [&](Index thread, Index) {
-            const float* const own = memory.data() + thread * count;
+            const float* const own = memory.view().data() + thread * count;
             std::array<Lanes<float>, unrolled> sums;
             sums.fill({pset1<Packet<float>>(0.0F)});
             for (Index round = 0; round < rounds; ++round) {
@@ -122,16 +123,26 @@ template <class Factor>
 
 }  // namespace detail
 
+/// Bytes a second from the cache of a level, of which each thread reads half of what is its own; 0
+/// where the system does not say how large it is.
+[[nodiscard]] inline double measure_cache(const mor::Cpu<float>& cpu, int level) {
+    constexpr Index read_by_a_thread = Index{1} << 30;
+    for (const auto& cache : benchmark::CPUInfo::Get().caches) {
+        if (cache.level == level && cache.type != "Instruction") {
+            const Index sharing = std::min<Index>(cpu.threads(), cache.num_sharing);
+            const Index bytes = Index{cache.size} / 2 / std::max<Index>(1, sharing);
+            return detail::measure_bytes(cpu, bytes, read_by_a_thread / bytes);
+        }
+    }
+    return 0;
+}
+
 /// Of all of the backend's threads together.
 [[nodiscard]] inline Roofline measure_roofline(const mor::Cpu<float>& cpu) {
     return {.flops = detail::measure_flops<float>(cpu),
             .bfloat16_flops = detail::measure_flops<mor::BFloat16>(cpu),
             .bytes = detail::measure_bytes(cpu, Index{1} << 28, 1),
-            // For each thread half of a second-level cache of 1 MiB or more, and of the others
-            // what is sure to be there, but not in the level before.
-            .cached_bytes = {detail::measure_bytes(cpu, 3 << 13, 2'000),
-                             detail::measure_bytes(cpu, Index{1} << 19, 100),
-                             detail::measure_bytes(cpu, Index{1} << 22, 12)}};
+            .cached_bytes = {measure_cache(cpu, 1), measure_cache(cpu, 2), measure_cache(cpu, 3)}};
 }
 
 /// Adds the operations and bytes of one iteration, and their shares of what the machine can do; for

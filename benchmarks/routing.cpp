@@ -161,15 +161,17 @@ public:
     }
 
 private:
-    /// Candidates are gathered for the router, and those that it keeps for the block; these are
-    /// added to the rows that they came from.
+    /// Candidates are gathered for the router, and those that it keeps for the block; these replace
+    /// the rows that they came from, or are added to them.
     [[nodiscard]] double moved_bytes() const {
+        constexpr Index merge = std::same_as<typename A::Router::Merge, mor::GateEachStep> ? 3 : 2;
         Index rows = 0;
         for (const auto& step : trace_.steps) {
-            rows += 2 * step.view.num_candidates() + 2 * step.kept.size() + 3 * step.kept.size();
+            rows += 2 * step.view.num_candidates() + (2 + merge) * step.kept.size();
         }
         return static_cast<double>(rows * setting_.width) * sizeof(float);
     }
+
     /// Seconds in the router's networks, for the candidates of the pass.
     double time_scores() {
         double seconds = 0;
@@ -258,10 +260,6 @@ void measure(benchmark::State& state, const Setting& setting) {
         add("overhead", pass.overhead() / pass.block());
         add("of_flops", pass.watch.flops(StepPhase::block) / pass.block() / roofline.flops_of<B>());
         add("moved_bytes", pass.bytes);
-        add("of_memory",
-            pass.bytes /
-                (pass.watch.seconds(StepPhase::gather) + pass.watch.seconds(StepPhase::merge)) /
-                roofline.bytes);
         add("block_flops", pass.watch.flops(StepPhase::block));
         add("time_saved", 1 - seconds / dense_block);
         add("flops_saved", 1 - pass.recursion_flops() / all.recursion_flops());
@@ -333,37 +331,38 @@ public:
     template <mor::Backend B>
     using Record = Base::Record<B>;
 
-    explicit ChosenBy(const Options& options) : base_{options} {}
+    explicit ChosenBy(const Options& options) : options_{options}, base_{options} {}
 
     template <mor::HostBackend B>
     Index select(mor::Context<B>& context, const Weights<B>& weights, const mor::StepView<B>& step,
                  Record<B>& record) const {
-        // All rows, scored and weighed; then fewer of them.
-        const double capacity = step.capacity;
-        mor::StepView<B> all = step;
-        all.forced_depth = step.num_steps;
-        Index kept = base_.select(context, weights, all, record);
-        if (capacity == 1) {
-            return kept;
+        if (step.step == 0) {
+            record.steps.clear();
         }
-        const auto scores = record.scores_of(step.step);
-        const auto gates = record.steps.back().gates;
-        Algorithm choose;
-        kept = 0;
+        auto& own = record.steps.emplace_back();
+        const Index candidates = step.num_candidates();
+        own.hidden = step.hidden;
+        own.scores = context.matrix(candidates, 1);
+        own.gates = context.matrix(candidates, 1);
+        const auto& mine = weights.at(step.step);
+        mine.network.forward(context, own.hidden, own.scores, own.network);
+        mor::ops::gate<B>(context, options_.gate, own.scores, options_.alpha, own.gates);
+        base_.causality().predict(context, mine.causality, step.hidden, own.causality);
+        const auto counts = context.indices(step.entered.num_sequences());
+        mor::ops::capacity_counts<B>(context, step.entered.offsets, step.capacity, counts);
+        Index kept = 0;
         for (Index s = 0; s < step.rows.num_sequences(); ++s) {
             const Index first = step.rows.offsets[s];
             const Index rows = step.rows.offsets[s + 1] - first;
-            const auto entered =
-                static_cast<double>(step.entered.offsets[s + 1] - step.entered.offsets[s]);
-            const Index most =
-                std::min(rows, std::max<Index>(1, static_cast<Index>(capacity * entered)));
-            choose({scores.data() + first, static_cast<std::size_t>(rows)}, step.kept.data() + kept,
-                   most);
+            const Index most = std::min(rows, counts[s]);
+            choose_({own.scores.data() + first, static_cast<std::size_t>(rows)},
+                    step.kept.data() + kept, most);
             for (const Index last = kept + most; kept < last; ++kept) {
                 step.kept[kept] += first;
-                step.weight[kept] = gates(step.kept[kept], 0);
             }
         }
+        mor::ops::gather_rows<B>(context, own.gates, step.kept.slice(0, kept),
+                                 {step.weight.data(), {kept, 1}});
         return kept;
     }
 
@@ -376,7 +375,9 @@ public:
     [[nodiscard]] const auto& causality() const { return base_.causality(); }
 
 private:
+    Options options_;
     Base base_;
+    mutable Algorithm choose_;  // keeps its memory
 };
 
 /// Chooses by the parity of a number in the hidden state: what a strategy of one's own looks like.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Other ways than the library's to choose the best rows of a sequence, to measure it beside. Each
-// writes the `most` best of scores [rows] to `kept`, ascending.
+// writes the `most` best of scores [rows], which are numbers, to `kept`, ascending; of equal ones
+// the lower.
 #pragma once
 
 #include <mor/core/types.hpp>
@@ -50,7 +51,9 @@ struct OrderOfIndices {
         order.resize(scores.size());
         std::iota(order.begin(), order.end(), mor::Index{0});
         Order{}(order, most, [scores](mor::Index a, mor::Index b) {
-            return scores[static_cast<std::size_t>(a)] > scores[static_cast<std::size_t>(b)];
+            const float of_a = scores[static_cast<std::size_t>(a)];
+            const float of_b = scores[static_cast<std::size_t>(b)];
+            return of_a > of_b || (of_a == of_b && a < b);
         });
         std::sort(order.begin(), order.begin() + most);
         std::copy_n(order.begin(), most, kept);

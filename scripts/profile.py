@@ -62,8 +62,10 @@ def main():
         data = str(pathlib.Path(folder, "perf.data"))
         recorded = subprocess.run(
             ["perf", "record", "-q", "-F", "499", "-o", data, "--", *sys.argv[2:]],
-            check=True, stderr=subprocess.PIPE, text=True,
+            stderr=subprocess.PIPE, text=True, check=False,
         )
+        if recorded.returncode != 0:
+            raise SystemExit(recorded.stderr)
         report = subprocess.run(
             ["perf", "report", "-i", data, "--stdio", "-q", "--no-children", "-F", "overhead,symbol"],
             check=True, capture_output=True, text=True,

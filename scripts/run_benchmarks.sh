@@ -18,7 +18,7 @@ for name in "${names[@]}"; do
     report="benchmarks/results/$name.json"
     # The others say themselves how often they run.
     case $name in
-        ops | selection*) repeated=(--benchmark_repetitions=5) ;;
+        ops | selection* | train_step) repeated=(--benchmark_repetitions=5) ;;
         *) repeated=() ;;
     esac
     "build/release/benchmarks/$name" "${repeated[@]}" --benchmark_enable_random_interleaving=true \

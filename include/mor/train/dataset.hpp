@@ -63,8 +63,10 @@ struct WindowBatch {
 
     template <TokenStream D>
     void append(const D& data, Index offset, Index length) {
-        read(data, offset, length, tokens);
-        read(data, offset + 1, length, targets);
+        window.resize(static_cast<std::size_t>(length + 1));
+        data.read(offset, window);
+        tokens.insert(tokens.end(), window.begin(), window.end() - 1);
+        targets.insert(targets.end(), window.begin() + 1, window.end());
         lengths.push_back(length);
     }
 
@@ -75,12 +77,7 @@ struct WindowBatch {
     }
 
 private:
-    template <TokenStream D>
-    static void read(const D& data, Index offset, Index length, std::vector<TokenId>& out) {
-        const std::size_t before = out.size();
-        out.resize(before + static_cast<std::size_t>(length));
-        data.read(offset, std::span{out}.subspan(before));
-    }
+    std::vector<TokenId> window;
 };
 
 /// `windows` random windows of a range. The draw depends on (seed, draw) alone, so that a resumed

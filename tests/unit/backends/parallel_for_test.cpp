@@ -7,9 +7,11 @@
 #include <atomic>
 #include <cstddef>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 TEST_CASE("a nested parallel loop covers its range and does not hang") {
@@ -52,22 +54,47 @@ TEST_CASE("an exception outlives its loop") {
     }
 }
 
-TEST_CASE("more callers at once than a backend has loops for") {
+TEST_CASE("a caller whose loops all wait for a thread works alone, and in the same parts") {
+    using Part = std::pair<mor::Index, mor::Index>;
     const mor::Cpu<float> cpu{{.threads = 2}};
-    std::atomic<mor::Index> items = 0;
-    std::vector<std::thread> callers;
-    for (int caller = 0; caller < 40; ++caller) {
-        callers.emplace_back([&] {
-            for (int loop = 0; loop < 50; ++loop) {
-                cpu.parallel_for(8, 1,
-                                 [&](mor::Index first, mor::Index last) { items += last - first; });
+    const auto parts = [&cpu](mor::Index bad) {
+        std::vector<Part> found;
+        std::mutex mutex;
+        cpu.parallel_for(100, 5, [&](mor::Index first, mor::Index last) {
+            if (first <= bad && bad < last) {
+                throw std::runtime_error{"part"};
+            }
+            const std::lock_guard lock{mutex};
+            found.emplace_back(first, last);
+        });
+        std::sort(found.begin(), found.end());
+        return found;
+    };
+    const auto expected = parts(-1);
+    CHECK(expected.size() > 2);
+
+    // Two chunks keep their caller and the only other thread; each later loop stays taken, as it
+    // has a task for it.
+    std::atomic<int> inside = 0;
+    std::atomic<bool> may_leave = false;
+    std::thread caller{[&] {
+        cpu.parallel_for(2, 1, [&](mor::Index, mor::Index) {
+            ++inside;
+            while (!may_leave) {
+                std::this_thread::yield();
             }
         });
+    }};
+    while (inside < 2) {
+        std::this_thread::yield();
     }
-    for (std::thread& caller : callers) {
-        caller.join();
+    for (int loop = 0; loop < 100; ++loop) {
+        REQUIRE(parts(-1) == expected);
     }
-    CHECK(items == mor::Index{40} * 50 * 8);
+    CHECK_THROWS_AS(static_cast<void>(parts(50)), std::runtime_error);
+    may_leave = true;
+    caller.join();
+    CHECK(parts(-1) == expected);
 }
 
 TEST_CASE("an absurd number of threads is refused") {

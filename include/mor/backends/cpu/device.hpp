@@ -54,7 +54,9 @@ public:
             threads_ = std::max<Index>(1, static_cast<Index>(std::thread::hardware_concurrency()));
         }
         if (threads_ > 1) {
-            for (int i = 0; i < most_loops; ++i) {
+            // More than there are callers at once, since threads that wake up late still have
+            // older ones.
+            for (Index i = 0; i < std::max<Index>(32, 2 * threads_); ++i) {
                 loops_.push_back(std::make_unique<cpu::detail::SharedLoop>(threads_));
             }
             pool_ = std::make_unique<Eigen::ThreadPool>(static_cast<int>(threads_ - 1));
@@ -84,11 +86,17 @@ public:
             return;
         }
         cpu::detail::SharedLoop* const loop = take_loop(pieces);
+        const cpu::detail::LoopCuts cuts{count, std::max<Index>(1, grain), pieces};
         if (loop == nullptr) {
-            body(Index{0}, count);
+            for (Index piece = 0; piece < pieces; ++piece) {
+                for (Index chunk = 0; chunk < cuts.chunks(piece); ++chunk) {
+                    const auto [first, last] = cuts.range(piece, chunk);
+                    body(first, last);
+                }
+            }
             return;
         }
-        loop->begin(count, grain, pieces, body);
+        loop->begin(cuts, body);
         Index scheduled = 1;
         try {
             for (; scheduled < pieces; ++scheduled) {
@@ -107,8 +115,8 @@ public:
     }
 
 private:
-    /// A loop that no thread looks at, not even one that woke up late. Null if threads are so far
-    /// behind that there is none, and would not help with another, either.
+    /// A loop that no thread looks at, not even one that woke up late. Null if there is none: then
+    /// threads are far behind, and the caller does better alone.
     [[nodiscard]] cpu::detail::SharedLoop* take_loop(Index holders) const {
         for (const auto& loop : loops_) {
             if (loop->take(holders)) {
@@ -117,9 +125,6 @@ private:
         }
         return nullptr;
     }
-
-    // More than there are callers at once, since threads that wake up late still have older ones.
-    static constexpr int most_loops = 32;
 
     Index threads_;
     std::vector<std::unique_ptr<cpu::detail::SharedLoop>> loops_;

@@ -114,9 +114,17 @@ private:
                 const Index rows = std::min(block_rows, dweight.rows() - first);
                 pack_left_transposed<F>(dy, first, rows, left);
                 for (Index panel = 0; panel < panels; ++panel) {
+                    // Short pieces of many rows: what the next block packs comes out of memory
+                    // meanwhile.
+                    fetch_columns(dy, dy.rows() * panel / panels, dy.rows() * (panel + 1) / panels,
+                                  first + block_rows, block_rows);
                     const Index column = panel * panel_width<F>;
                     const Stored* const right = packed + panel * panel_size;
                     for (Index row = 0; row < rows; row += tile_rows) {
+                        // What is added to, while the sums are made.
+                        fetch_columns<const T>(dweight, first + row,
+                                               first + std::min(row + tile_rows, rows), column,
+                                               panel_width<F>);
                         multiply_rows<F>(std::min(tile_rows, rows - row), left.at(row, 0), right,
                                          {right}, depth, dweight.row(first + row).data() + column,
                                          dweight.columns(),

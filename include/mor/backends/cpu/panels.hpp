@@ -110,39 +110,48 @@ void multiply_panels(const B& cpu, LeftFactor<const typename F::Stored> left, In
     constexpr Index multiplications_per_piece = 65'536;
     const Index row_blocks = (y.rows() + block_rows - 1) / block_rows;
     const Index items = panels * row_blocks;
-    const Index item_work = std::max<Index>(1, std::min(block_rows, y.rows()) * width * depth);
+    const Index item_work =
+        std::max<Index>(1, std::min(block_rows, y.rows()) * width * std::min(depth, panel_depth));
     const Index grain = std::max<Index>(1, multiplications_per_piece / item_work);
-    cpu.parallel_for(items, grain, [&](Index item, Index last) {
-        while (item < last) {
-            const Index panel = item / row_blocks;
-            const Index first_block = item % row_blocks;
-            const Index blocks = std::min(row_blocks - first_block, last - item);
-            const Index first_row = first_block * block_rows;
-            const Index end_row = std::min(y.rows(), (first_block + blocks) * block_rows);
-            const Index column = panel * width;
-            const Index columns = std::min(width, y.columns() - column);
-            for (Index k = 0; k < depth || k == 0; k += panel_depth) {
-                const Index length = std::min(panel_depth, depth - k);
-                const Index padded = padded_depth<F>(length);
-                const Stored* const packed = panel_of(panel, k, length);
-                // While the tiles of a panel are at work, the next panel comes out of memory, a
-                // piece with each.
-                const Index tiles = (end_row - first_row + tile_rows - 1) / tile_rows;
-                const Index step = std::min(line_elements<Stored>,
-                                            (width * F::group + tiles - 1) / tiles);
-                for (Index row = first_row; row < end_row; row += tile_rows) {
-                    const Index piece = step * (row - first_row) / tile_rows;
-                    const bool fetches = order == PanelOrder::in_memory && piece < width * F::group;
-                    const Stored* const ahead =
-                        packed + (fetches ? width * padded + piece * padded / F::group : 0);
-                    multiply_rows<F>(std::min(tile_rows, end_row - row), left.at(row, k), packed,
-                                     {ahead, step}, padded, y.data() + row * y.columns() + column,
-                                     y.columns(), columns, k == 0 ? write : Write::accumulate);
-                }
-            }
-            item += blocks;
+    const auto multiply_panel = [&](Index panel, Index first_row, Index end_row, Index k,
+                                    Index length) {
+        const Index column = panel * width;
+        const Index columns = std::min(width, y.columns() - column);
+        const Index padded = padded_depth<F>(length);
+        const Stored* const packed = panel_of(panel, k, length);
+        // While the tiles of a panel are at work, the next panel comes out of memory, a piece with
+        // each.
+        const Index tiles = (end_row - first_row + tile_rows - 1) / tile_rows;
+        const Index step = std::min(line_elements<Stored>, (width * F::group + tiles - 1) / tiles);
+        for (Index row = first_row; row < end_row; row += tile_rows) {
+            const Index piece = step * (row - first_row) / tile_rows;
+            const bool fetches = order == PanelOrder::in_memory && piece < width * F::group;
+            const Stored* const ahead =
+                packed + (fetches ? width * padded + piece * padded / F::group : 0);
+            multiply_rows<F>(std::min(tile_rows, end_row - row), left.at(row, k), packed,
+                             {ahead, step}, padded, y.data() + row * y.columns() + column,
+                             y.columns(), columns, k == 0 ? write : Write::accumulate);
         }
-    });
+    };
+    // Where panels are made, all of them are for a part of the depth before the next: the left
+    // factor's columns of it stay in a cache.
+    const Index part = order == PanelOrder::made ? panel_depth : std::max<Index>(1, depth);
+    for (Index begin = 0; begin == 0 || begin < depth; begin += part) {
+        const Index end = std::min(depth, begin + part);
+        cpu.parallel_for(items, grain, [&](Index item, Index last) {
+            while (item < last) {
+                const Index panel = item / row_blocks;
+                const Index first_block = item % row_blocks;
+                const Index blocks = std::min(row_blocks - first_block, last - item);
+                const Index first_row = first_block * block_rows;
+                const Index end_row = std::min(y.rows(), (first_block + blocks) * block_rows);
+                for (Index k = begin; k == begin || k < end; k += panel_depth) {
+                    multiply_panel(panel, first_row, end_row, k, std::min(panel_depth, end - k));
+                }
+                item += blocks;
+            }
+        });
+    }
 }
 
 /// y = or += x * right, whose panels `pack(panel, first, depth, out)` makes when they are needed.

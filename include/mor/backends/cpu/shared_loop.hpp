@@ -19,6 +19,33 @@
 
 namespace mor::cpu::detail {
 
+/// How a loop over [0, count) is cut: into pieces, and each into one to six chunks of at least
+/// `grain` items if there are so many.
+struct LoopCuts {
+    struct Range {
+        Index first;
+        Index last;
+    };
+    static constexpr Index most_chunks = 6;
+
+    Index count = 0;
+    Index grain = 1;
+    Index pieces = 0;
+
+    [[nodiscard]] Index chunks(Index piece) const {
+        return std::clamp<Index>((begin(piece + 1) - begin(piece)) / grain, 1, most_chunks);
+    }
+    [[nodiscard]] Range range(Index piece, Index chunk) const {
+        const Index size = begin(piece + 1) - begin(piece);
+        const Index num_chunks = chunks(piece);
+        return {begin(piece) + size * chunk / num_chunks,
+                begin(piece) + size * (chunk + 1) / num_chunks};
+    }
+
+private:
+    [[nodiscard]] Index begin(Index piece) const { return count * piece / pieces; }
+};
+
 class SharedLoop {
 public:
     /// For loops of at most so many pieces. All memory is taken here.
@@ -27,47 +54,41 @@ public:
     /// Takes this loop for `holders` threads, unless another loop still has it.
     [[nodiscard]] bool take(Index holders) {
         Index nobody = 0;
-        return holders_.compare_exchange_strong(nobody, holders, std::memory_order_acquire,
+        return holders_.load(std::memory_order_relaxed) == 0 &&
+               holders_.compare_exchange_strong(nobody, holders, std::memory_order_acquire,
                                                 std::memory_order_relaxed);
     }
     /// Gives it back on behalf of `holders` threads. The last one's loop is the next one's.
     void give_back(Index holders = 1) { holders_.fetch_sub(holders, std::memory_order_release); }
 
-    /// Makes it a loop over `pieces` pieces of [0, count), each in one to six chunks of at least
-    /// `grain` items if there are so many. Nobody may be at work yet; the body must live until
+    /// Makes it a loop that is cut so. Nobody may be at work yet; the body must live until
     /// finish().
     template <class Body>
-    void begin(Index count, Index grain, Index pieces, Body& body) {
-        count_ = count;
-        grain_ = std::max<Index>(1, grain);
-        num_pieces_ = pieces;
+    void begin(const LoopCuts& cuts, Body& body) {
+        cuts_ = cuts;
         body_ = const_cast<void*>(static_cast<const void*>(std::addressof(body)));
         call_ = [](void* erased, Index first, Index last) {
             (*static_cast<Body*>(erased))(first, last);
         };
-        for (Piece& piece : pieces_) {
-            piece.next.store(0, std::memory_order_relaxed);
+        for (Index piece = 0; piece < cuts.pieces; ++piece) {
+            next(piece).store(0, std::memory_order_relaxed);
         }
-        unfinished_.store(count, std::memory_order_relaxed);
+        unfinished_.store(cuts.count, std::memory_order_relaxed);
     }
 
     /// Takes chunks, first of piece number `own`, until none is left. The first exception of a
     /// chunk is kept for finish(). Who comes when all is done finds nothing to do.
     void work(Index own) noexcept {
         const Inside inside;
-        for (Index i = 0; i < num_pieces_; ++i) {
-            const Index piece = (own + i) % num_pieces_;
-            const Index begin = count_ * piece / num_pieces_;
-            const Index size = count_ * (piece + 1) / num_pieces_ - begin;
-            const Index chunks = std::clamp<Index>(size / grain_, 1, most_chunks);
-            auto& next = pieces_[static_cast<std::size_t>(piece)].next;
-            while (next.load(std::memory_order_relaxed) < chunks) {
-                const Index chunk = next.fetch_add(1, std::memory_order_relaxed);
+        for (Index i = 0; i < cuts_.pieces; ++i) {
+            const Index piece = (own + i) % cuts_.pieces;
+            const Index chunks = cuts_.chunks(piece);
+            while (next(piece).load(std::memory_order_relaxed) < chunks) {
+                const Index chunk = next(piece).fetch_add(1, std::memory_order_relaxed);
                 if (chunk >= chunks) {
                     break;
                 }
-                const Index first = begin + size * chunk / chunks;
-                const Index last = begin + size * (chunk + 1) / chunks;
+                const auto [first, last] = cuts_.range(piece, chunk);
                 try {
                     call_(body_, first, last);
                 } catch (...) {
@@ -106,8 +127,6 @@ public:
     [[nodiscard]] static bool is_inside() { return Inside::of_this_thread(); }
 
 private:
-    static constexpr Index most_chunks = 6;
-
     struct Inside {
         Inside() = default;
         Inside(const Inside&) = delete;
@@ -124,9 +143,9 @@ private:
         std::atomic<Index> next = 0;  // chunk
     };
 
-    Index count_ = 0;
-    Index grain_ = 1;
-    Index num_pieces_ = 0;
+    std::atomic<Index>& next(Index piece) { return pieces_[static_cast<std::size_t>(piece)].next; }
+
+    LoopCuts cuts_;
     void* body_ = nullptr;
     void (*call_)(void*, Index, Index) = nullptr;
     std::vector<Piece> pieces_;
