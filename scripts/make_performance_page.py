@@ -90,6 +90,10 @@ The same along every axis, for overhead and for time saved over operations saved
 
 {axes}
 
+Expert-choice once more, by the library's selection, which shares the sequences among its threads, and by those above, on one:
+
+{choosing}
+
 ## Decoding
 
 `decode`: a token for each of several sequences of 64 tokens at the shape of 135M parameters, {threads} threads. The floor for
@@ -162,7 +166,7 @@ def main():
     root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".")
     reports = {name: load(root, name) for name in REPORTS}
     ops = entries(reports["ops"])
-    found = routed(reports["routing"])
+    found, others = routed(reports["routing"])
     training = entries(reports["train_step"])
     trainings = [e for e in reports["train_step"]["benchmarks"] if e["run_type"] == "iteration"]
     context = reports["ops"]["context"]
@@ -180,6 +184,7 @@ def main():
         movement=tables.movement(reports["selection"]),
         strategies=tables.strategies(found),
         axes=tables.axes(found),
+        choosing=tables.choosing(found, others),
         decode=tables.decode(entries(reports["decode"])),
         prefill=tables.prefill(entries(reports["prefill"])),
         shared_prefill=tables.shared_prefill(entries(reports["prefill"])),

@@ -35,9 +35,9 @@ def microseconds(entry):
 
 
 def routed(report):
-    """{strategy: {setting: entry}}"""
-    found = {}
+    """{strategy: {setting: entry}}, and the same of expert-choice with other ways to choose its rows."""
+    found, others = {}, {}
     for name, e in entries(report).items():
         strategy, setting = name.split("/")[:2]
-        found.setdefault(strategy, {})[setting] = e
-    return found
+        (others if ", " in strategy else found).setdefault(strategy, {})[setting] = e
+    return found, others

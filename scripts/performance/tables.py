@@ -176,6 +176,19 @@ def axes(found):
     return table(["strategy", "setting", "overhead", "time saved over operations saved"], rows, 2)
 
 
+def choosing(found, others):
+    """Expert-choice by the library's selection and by others: microseconds of choosing, less the router's network."""
+    ours = found["expert_choice"]
+    rows = []
+    for name, of in {"expert_choice": ours, **others}.items():
+        for setting, e in of.items():
+            if setting in next(iter(others.values())):
+                select = e["select_us"]
+                rows.append([name, setting.replace(":", " "), f"{select:.0f}", f"{100 * e['overhead']:.2f} %", saved_ratio(e)])
+    header = ["strategy", "setting", "select, microseconds", "overhead", "time saved over operations saved"]
+    return table(header, rows, 2)
+
+
 def decode_rows(runs):
     """(model, batch, entry, time over bytes, time over operations)"""
     for name, e in runs.items():
