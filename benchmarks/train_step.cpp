@@ -1,17 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One update of models of the 135M shape on 4 x 256 tokens: the dense model, and MoR with the
-// default capacities. Each reports its operations, its share of the peak, the memory that weights,
-// gradients, optimiser and activations take, and how much the process had at most.
+// default capacities. Each reports its operations, its share of the peak, and the memory that
+// weights, gradients, optimiser and activations take; peak_memory.py asks the system.
 #include "noise.hpp"
 #include "run.hpp"
 #include "serving.hpp"
-
-#include <fstream>
-#include <string>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 
 namespace {
 
@@ -45,35 +39,9 @@ struct Training {
     mor::Trainer<A, Backend, Noise> trainer;
 };
 
-/// The most memory that the process had at once since this was made, as the system counts it; 0
-/// where it does not say.
-class PeakMemory {
-public:
-    PeakMemory() {
-#ifdef __GLIBC__
-        malloc_trim(0);  // what earlier models left
-#endif
-        std::ofstream clear{"/proc/self/clear_refs"};
-        is_known_ = (clear << "5" << std::flush).good();
-    }
-    [[nodiscard]] double bytes() const {
-        std::ifstream status{"/proc/self/status"};
-        for (std::string line; std::getline(status, line);) {
-            if (is_known_ && line.starts_with("VmHWM:")) {
-                return 1024.0 * std::stod(line.substr(6));
-            }
-        }
-        return 0;
-    }
-
-private:
-    bool is_known_ = false;
-};
-
 /// Operations a second, as a share of the peak.
 template <class A, class Backend>
 void train_step(benchmark::State& state) {
-    const PeakMemory peak;
     Training<A, Backend> training{state.range(0)};
     training.trainer.step();  // allocates
     training.trainer.step();  // makes one piece of what was allocated
@@ -97,7 +65,6 @@ void train_step(benchmark::State& state) {
     // Weight, gradient and two moments of each parameter, and the activations.
     state.counters["memory_bytes"] = 4 * sizeof(float) * parameters + arena;
     state.counters["activation_bytes"] = arena;
-    state.counters["peak_resident_bytes"] = peak.bytes();
 }
 
 template <class A, class Backend = Cpu>

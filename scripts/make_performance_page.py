@@ -13,7 +13,7 @@ from performance.goals import goals
 from performance.profiles import profiles
 from performance.reports import entries, load, routed
 
-REPORTS = ("block", "cache", "compile_time", "decode", "ops", "peers", "peer_torch_selection", "prefill")
+REPORTS = ("block", "cache", "compile_time", "decode", "ops", "peak_memory", "peers", "peer_torch_selection", "prefill")
 REPORTS += ("routing", "selection", "selection_portable", "train_step")
 
 PAGE = """# Performance on a CPU
@@ -116,7 +116,7 @@ layers, width 256, milliseconds.
 ## Training
 
 `train_step`: an update of 135M-shaped models on 4 x 256 tokens. Needed is memory for weights, gradients, optimiser and
-activations; at most is what the system gave the process, which draws the first weights, too.
+activations; at most is what the system gave a process that does nothing else (`benchmarks/peak_memory.py OUTPUT.json`).
 
 {train}
 
@@ -188,7 +188,7 @@ def main():
         decode=tables.decode(entries(reports["decode"])),
         prefill=tables.prefill(entries(reports["prefill"])),
         shared_prefill=tables.shared_prefill(entries(reports["prefill"])),
-        train=tables.train(training),
+        train=tables.train(training, reports["peak_memory"]),
         runs=len(trainings),
         allocations=f"{sum(e['allocations'] for e in trainings):.0f}",
         peer_threads=reports["peers"]["results"][0]["threads"],

@@ -257,7 +257,9 @@ def shared_prefill(runs):
     return table(["recursions", "own keys", "shared keys", "time, own = 1", "operations, own = 1"], rows)
 
 
-def train_rows(runs):
+def train_rows(runs, memory):
+    """(model, entry, time over operations, peak bytes, these over the dense model's)"""
+    peaks = {m["name"].split("/iterations")[0]: m["peak_bytes"] for m in memory["models"]}
     dense = next(e for n, e in runs.items() if n.startswith("dense/"))
     for name, e in runs.items():
         model, steps = name.split("/")[:2]
@@ -266,11 +268,12 @@ def train_rows(runs):
             model.replace("_bfloat16", ", bfloat16") if model.startswith("dense") else f"{model} {steps}",
             e,
             time / (e["flops_per_step"] / dense["flops_per_step"]),
-            e["peak_resident_bytes"] / dense["peak_resident_bytes"],
+            peaks["/".join(name.split("/")[:2])],
+            peaks["/".join(name.split("/")[:2])] / peaks["dense/1"],
         )
 
 
-def train(runs):
+def train(runs, memory):
     rows = [
         [
             model,
@@ -279,10 +282,10 @@ def train(runs):
             percent(e["of_flops"]),
             f"{time_ratio:.2f}",
             f"{e['memory_bytes'] / 1e9:.2f}",
-            f"{e['peak_resident_bytes'] / 1e9:.2f}",
+            f"{peak / 1e9:.2f}",
             f"{memory_ratio:.2f}",
         ]
-        for model, e, time_ratio, memory_ratio in train_rows(runs)
+        for model, e, time_ratio, peak, memory_ratio in train_rows(runs, memory)
     ]
     header = ["model", "tokens/s", "GFLOP an update", PEAK, "time / operations, dense = 1"]
     return table(header + ["GB needed", "GB at most", "dense = 1"], rows)
