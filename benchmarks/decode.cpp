@@ -8,6 +8,7 @@
 #include "serving.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <vector>
 
 namespace {
@@ -41,14 +42,21 @@ void decode(benchmark::State& state) {
     model.extend(context, {draw(batch), one}, cache, trace);  // packs the weights
     benchmarks::Reads all;
     double flops = context.flops();
+    const double bandwidth_before = batch == 1 ? benchmarks::measure_memory_now() : 0;
+    const auto start = serving::Clock::now();
     for (auto _ : state) {
         benchmarks::ReadCounter<Backend> counter{model.config()};
         model.extend(context, {draw(batch), one}, cache, trace, {}, counter);
         all += counter.reads();
     }
+    const double seconds = std::chrono::duration<double>(serving::Clock::now() - start).count();
     const auto iterations = static_cast<double>(state.iterations());
     flops = (context.flops() - flops) / iterations;
     benchmarks::report<Backend>(state, roofline, flops, all.sum() / iterations);
+    if (batch == 1) {
+        const double bandwidth = 0.5 * (bandwidth_before + benchmarks::measure_memory_now());
+        state.counters["of_memory_beside"] = all.sum() / seconds / bandwidth;
+    }
     state.counters["bytes_per_step"] = all.sum() / iterations;
     state.counters["flops_per_step"] = flops;
     state.counters["tokens/s"] =

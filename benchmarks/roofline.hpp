@@ -35,12 +35,12 @@ struct Roofline {
 
 namespace detail {
 
-/// Seconds of the fastest call of two seconds' calls: what a machine shared with others could do,
-/// and did once.
+/// Seconds of the fastest call of so many milliseconds' calls: what a machine shared with others
+/// could do, and did once.
 template <class Function>
-[[nodiscard]] double fastest(Function&& function) {
+[[nodiscard]] double fastest(Function&& function, int milliseconds = 2'000) {
     using Clock = std::chrono::steady_clock;
-    const auto end = Clock::now() + std::chrono::seconds{2};
+    const auto end = Clock::now() + std::chrono::milliseconds{milliseconds};
     double best = 1e9;
     for (auto start = Clock::now(); start < end;) {
         function();
@@ -89,7 +89,8 @@ template <class Factor>
 }
 
 /// Bytes a second, reading `bytes` for each thread `rounds` times.
-[[nodiscard]] inline double measure_bytes(const mor::Cpu<float>& cpu, Index bytes, Index rounds) {
+[[nodiscard]] inline double measure_bytes(const mor::Cpu<float>& cpu, Index bytes, Index rounds,
+                                          int milliseconds = 2'000) {
     using namespace mor::cpu::detail;
     using namespace Eigen::internal;
     constexpr Index unrolled = 8;
@@ -97,31 +98,40 @@ template <class Factor>
     const Index count = bytes / static_cast<Index>(sizeof(float)) / line * line;
     mor::Tensor<float, 1> memory{{count * cpu.threads()}};  // aligned
     std::fill_n(memory.view().data(), memory.size(), 1.0F);
-    const double seconds = fastest([&] {
-        cpu.parallel_for(cpu.threads(), 1, [&](Index thread, Index) {
-            const float* const own = memory.view().data() + thread * count;
-            std::array<Lanes<float>, unrolled> sums;
-            sums.fill({pset1<Packet<float>>(0.0F)});
-            for (Index round = 0; round < rounds; ++round) {
-                for (Index i = 0; i < count; i += line) {
-                    for (Index j = 0; j < unrolled; ++j) {
-                        auto& sum = sums[static_cast<std::size_t>(j)].packet;
-                        sum = padd(sum, ploadu<Packet<float>>(own + i + j * packet_size<float>));
+    const double seconds = fastest(
+        [&] {
+            cpu.parallel_for(cpu.threads(), 1, [&](Index thread, Index) {
+                const float* const own = memory.view().data() + thread * count;
+                std::array<Lanes<float>, unrolled> sums;
+                sums.fill({pset1<Packet<float>>(0.0F)});
+                for (Index round = 0; round < rounds; ++round) {
+                    for (Index i = 0; i < count; i += line) {
+                        for (Index j = 0; j < unrolled; ++j) {
+                            auto& sum = sums[static_cast<std::size_t>(j)].packet;
+                            sum =
+                                padd(sum, ploadu<Packet<float>>(own + i + j * packet_size<float>));
+                        }
                     }
                 }
-            }
-            float result = 0;
-            for (auto& sum : sums) {
-                result += predux(sum.packet);
-            }
-            benchmark::DoNotOptimize(result);
-        });
-    });
+                float result = 0;
+                for (auto& sum : sums) {
+                    result += predux(sum.packet);
+                }
+                benchmark::DoNotOptimize(result);
+            });
+        },
+        milliseconds);
     return static_cast<double>(count * static_cast<Index>(sizeof(float)) * rounds * cpu.threads()) /
            seconds;
 }
 
 }  // namespace detail
+
+/// Bytes a second read from memory, now: on a machine shared with others it is not what it was a
+/// minute ago.
+[[nodiscard]] inline double measure_memory_now() {
+    return detail::measure_bytes(mor::Cpu<float>{}, Index{1} << 27, 1, 200);
+}
 
 /// Bytes a second from the cache of a level, of which each thread reads half of what is its own; 0
 /// where the system does not say how large it is.

@@ -97,7 +97,8 @@ Expert-choice once more, by the library's selection, which shares the sequences 
 ## Decoding
 
 `decode`: a token for each of several sequences of 64 tokens at the shape of 135M parameters, {threads} threads. The floor for
-one sequence is reading weights, keys and values once; "time / bytes" and "time / operations" compare with the dense model's: at most
+one sequence is reading weights, keys and values once, at the bandwidth measured just before and after, which changes from minute
+to minute (for more, at that measured when the program began); "time / bytes" and "time / operations" compare with the dense model's: at most
 1.05 is the aim, of bytes for one sequence and of operations for 32.
 
 {decode}

@@ -208,7 +208,7 @@ def decode_rows(runs):
 
 def decode(runs):
     rows = [
-        [model, str(batch), f"{e['tokens/s']:.0f}", percent(e["of_memory"]), percent(e["of_flops"])]
+        [model, str(batch), f"{e['tokens/s']:.0f}", percent(e.get("of_memory_beside", e["of_memory"])), percent(e["of_flops"])]
         + (["", ""] if "bfloat16" in model else [f"{bytes_ratio:.2f}", f"{flops_ratio:.2f}"])
         for model, batch, e, bytes_ratio, flops_ratio in decode_rows(runs)
     ]
