@@ -116,8 +116,8 @@ layers, width 256, milliseconds.
 
 ## Training
 
-`train_step`: an update of 135M-shaped models on 4 x 256 tokens. Needed is memory for weights, gradients, optimiser and
-activations; at most is what the system gave a process that does nothing else (`benchmarks/peak_memory.py OUTPUT.json`).
+`train_step`: an update of 135M-shaped models on 4 x 256 tokens. Set aside is memory for weights, gradients, optimiser and
+activations; at most is what of it the system had to give to a process that does nothing else (`benchmarks/peak_memory.py OUTPUT.json`).
 
 {train}
 
@@ -142,8 +142,8 @@ cache, where they stay there), over the time that it took.
 {profiles}
 
 The furthest from their rooflines among what takes a hundredth of the time or more: SwiGLU, whose exponential takes longer than its
-bytes come out of the cache, and the optimiser, which writes three streams for the four that it reads, while the roofline is of reading
-alone.
+bytes come out of the cache, and the norms of training, whose roofline is a cache's, while their gradients read what the forward
+pass left in memory.
 
 ## Compiling
 

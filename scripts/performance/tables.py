@@ -288,7 +288,7 @@ def train(runs, memory):
         for model, e, time_ratio, peak, memory_ratio in train_rows(runs, memory)
     ]
     header = ["model", "tokens/s", "GFLOP an update", PEAK, "time / operations, dense = 1"]
-    return table(header + ["GB needed", "GB at most", "dense = 1"], rows)
+    return table(header + ["GB set aside", "GB at most", "dense = 1"], rows)
 
 
 def peer_ratios(result):
