@@ -22,14 +22,6 @@ inline void prefetch_line(const void* address) {
 #endif
 }
 
-template <class T>
-void prefetch_row(View<const T, 2> x, Index row) {
-    const T* const own = x.row(row).data();
-    for (Index c = 0; c < x.columns(); c += line_elements<T>) {
-        prefetch_line(own + c);
-    }
-}
-
 /// Asks for columns [column, column + count), as far as there are any, of rows [first, last).
 template <class T>
 void fetch_columns(View<const T, 2> x, Index first, Index last, Index column, Index count) {

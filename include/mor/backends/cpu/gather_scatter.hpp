@@ -25,7 +25,7 @@ void for_each_row(const Context<Cpu<T, Factor>>& context, View<U, 2> x, View<con
     context.backend().parallel_for(rows.size(), grain, [&](Index first, Index last) {
         for (Index i = first; i < last; ++i) {
             if (fetches && i + ahead < last) {
-                prefetch_row<T>(x, rows[i + ahead]);
+                fetch_columns<T>(x, rows[i + ahead], rows[i + ahead] + 1, 0, x.columns());
             }
             body(i, rows[i]);
         }
