@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <functional>
 #include <numeric>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -180,14 +181,24 @@ private:
 
     /// Host memory of one call, kept for the next.
     struct Scratch {
-        std::vector<Index> offsets;    // [sequences + 1] of the rows in question
-        std::vector<Index> positions;  // [rows]
-        std::vector<Index> begin;      // [rows], as is end
+        std::span<const Index> offsets;    // [sequences + 1] of the rows in question
+        std::span<const Index> positions;  // [rows]
+        std::vector<Index> begin;          // [rows], as is end
         std::vector<Index> end;
+        std::vector<Index> copied_offsets;  // from a device
+        std::vector<Index> copied_positions;
 
         void read(const Rows<B>& rows) {
-            to_host(rows.offsets, offsets);
-            to_host(rows.positions, positions);
+            offsets = rows.host_offsets;
+            positions = rows.host_positions;
+            if (!rows.knows_offsets()) {
+                to_host(rows.offsets, copied_offsets);
+                offsets = copied_offsets;
+            }
+            if (!rows.knows_positions()) {
+                to_host(rows.positions, copied_positions);
+                positions = copied_positions;
+            }
             begin.clear();
             end.clear();
         }

@@ -62,6 +62,10 @@ using ConstIndexView = View<const Index, 1, typename B::Space>;
 template <Backend B>
 using ConstTokenView = View<const TokenId, 1, typename B::Space>;
 
+/// A sum that kernels add to, [1].
+template <Backend B>
+using SumView = View<double, 1, typename B::Space>;
+
 /// What one thread of computation carries along: the backend, its scratch memory, and a count of
 /// the floating-point operations that the products and attention have really executed.
 template <Backend B>
@@ -95,13 +99,28 @@ public:
         return arena_.template make_zero<Index, 1>({size});
     }
 
-    [[nodiscard]] double flops() const { return flops_; }
+    /// Waits for the device if some of them were counted there.
+    [[nodiscard]] double flops() const {
+        double flops = flops_;
+        for (const double counted : to_host(device_flops_.view())) {
+            flops += counted;
+        }
+        return flops;
+    }
     void count_flops(double flops) { flops_ += flops; }
+    /// Where kernels add operations whose number the host does not know, [1].
+    [[nodiscard]] SumView<B> device_flops() {
+        if (device_flops_.size() == 0) {
+            device_flops_ = Tensor<double, 1, Space>{{1}};
+        }
+        return device_flops_.view();
+    }
 
 private:
     B* backend_;
     Arena<Space> arena_;
     double flops_ = 0;
+    Tensor<double, 1, Space> device_flops_;
 };
 
 }  // namespace mor

@@ -36,7 +36,7 @@ struct TracedSource {
     const Rows<B>& queries;
     const KeyRanges<B>& own_ranges;
     ConstIndexView<B> places;  // [queries] which rows of the key layer they are
-    Index pairs = 0;           // written by visible(): (query, key) pairs that were shown
+    KeyRanges<B> shown = {};   // written by visible()
     Index stored = 0;          // written by publish(): entries of keys and values
 
     bool computes() const { return use.computes(); }
@@ -53,13 +53,11 @@ struct TracedSource {
         stored = record.keys.rows();
     }
     KeyValues<B> visible(Context<B>& context) {
-        const auto& shown = trace.at(use.role == KeyUse::Role::reads ? use.key_layer : use.layer);
-        const KeyRanges<B> ranges =
-            use.role == KeyUse::Role::computes
-                ? own_ranges
-                : ops::visible_keys<B>(context, queries, trace.at(use.key_layer).rows);
-        pairs = ranges.pairs;
-        return {shown.keys, shown.values, ranges};
+        const auto& owner = trace.at(use.role == KeyUse::Role::reads ? use.key_layer : use.layer);
+        shown = use.role == KeyUse::Role::computes
+                    ? own_ranges
+                    : ops::visible_keys<B>(context, queries, trace.at(use.key_layer).rows);
+        return {owner.keys, owner.values, shown};
     }
 
 private:
@@ -121,7 +119,7 @@ struct CachedSource {
     KeyValueCache<B>& cache;
     KeyUse use;
     const Rows<B>& queries;
-    Index pairs = 0;
+    KeyRanges<B> shown = {};
     Index stored = 0;
 
     bool computes() const { return use.computes(); }
@@ -136,9 +134,9 @@ struct CachedSource {
         stored += cache.num_entries(use.layer);
     }
     KeyValues<B> visible(Context<B>& context) {
-        const Index shown = use.role == KeyUse::Role::reads ? use.key_layer : use.layer;
-        const KeyValues<B> result = cache.visible(context, shown, queries);
-        pairs = result.ranges.pairs;
+        const Index layer = use.role == KeyUse::Role::reads ? use.key_layer : use.layer;
+        const KeyValues<B> result = cache.visible(context, layer, queries);
+        shown = result.ranges;
         return result;
     }
 };

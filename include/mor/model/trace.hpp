@@ -36,6 +36,12 @@ struct RouterState<R, B> {
     using Record = typename R::template Record<B>;
 };
 
+/// What Rows know on the host.
+struct RowsOnHost {
+    std::vector<Index> offsets;    // [sequences + 1]
+    std::vector<Index> positions;  // [rows]
+};
+
 }  // namespace detail
 
 template <class A, Backend B>
@@ -67,13 +73,17 @@ struct Trace {
 
     Layer& at(Index layer) { return layers[static_cast<std::size_t>(layer)]; }
 
-    /// What a pass makes out in host memory before it moves it into the arena.
+    /// What a pass makes out in host memory, where Rows look at some of it.
     struct Host {
-        std::vector<Index> offsets;    // [sequences + 1]
-        std::vector<Index> positions;  // [rows]
-        std::vector<Index> wanted;     // rows whose logits are wanted, if not all
-        std::vector<Index> source;     // rows that took a step
-        std::vector<Index> kept;       // which of these are wanted
+        std::vector<Index> offsets;      // [sequences + 1]
+        std::vector<Index> positions;    // [rows]
+        std::vector<Index> wanted;       // rows whose logits are wanted, if not all
+        std::vector<Index> source;       // rows that took a step
+        std::vector<Index> left;         // which of these are wanted
+        std::vector<Index> counts;       // [sequences] rows that took a step, if the router says so
+        std::vector<Index> kept;         // candidates that took a step
+        detail::RowsOnHost wanted_rows;  // of the wanted rows
+        std::vector<detail::RowsOnHost> steps;  // [recursion steps] of the rows that took each
     };
 
     ConstTokenView<B> tokens;

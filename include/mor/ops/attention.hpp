@@ -27,9 +27,16 @@ template <Backend B>
 struct KeyRanges {
     ConstIndexView<B> begin;
     ConstIndexView<B> end;
-    Index pairs = 0;  // visible (query, key) pairs in all, for counting operations
+    // Visible (query, key) pairs in all, for counting operations; `uncounted` where only the device
+    // could say.
+    Index pairs = 0;
     ConstIndexView<B> blocks = {};
     Index block_size = 0;  // at most 64; 0: not paged
+    static constexpr Index uncounted = -1;
+
+    /// The same for kernels, which do not count: a pass over more keys then may be the same
+    /// kernels with the same arguments.
+    [[nodiscard]] KeyRanges without_count() const { return {begin, end, 0, blocks, block_size}; }
 
     [[nodiscard]] bool is_paged() const { return block_size > 0; }
     /// Where key number j of a range is. For kernels: reads memory of the backend.
@@ -41,6 +48,7 @@ struct KeyRanges {
 namespace op {
 struct Attention {};
 struct AttentionBackward {};
+struct AddPairs {};
 }  // namespace op
 
 namespace ops {
@@ -61,7 +69,30 @@ void check_attention(std::string_view name, const AttentionShape& shape, ConstMa
                       ": block_size is ", ranges.block_size, ", expected 0 to 64");
 }
 
+/// Counts `flops` for each visible pair.
+template <Backend B>
+void count_flops_of_pairs(Context<B>& context, const KeyRanges<B>& ranges, double flops) {
+    if (ranges.pairs == KeyRanges<B>::uncounted) {
+        Kernel<op::AddPairs, B>::run(context, ranges.begin, ranges.end, flops,
+                                     context.device_flops());
+    } else {
+        context.count_flops(flops * static_cast<double>(ranges.pairs));
+    }
+}
+
 }  // namespace detail
+
+/// Visible pairs in all; waits for the device if it has to count them.
+template <Backend B>
+[[nodiscard]] Index count_pairs(Context<B>& context, const KeyRanges<B>& ranges) {
+    if (ranges.pairs != KeyRanges<B>::uncounted) {
+        return ranges.pairs;
+    }
+    const typename Arena<typename B::Space>::Scope scope{context.arena()};
+    const SumView<B> sum = context.arena().template make_zero<double, 1>({1});
+    Kernel<op::AddPairs, B>::run(context, ranges.begin, ranges.end, 1.0, sum);
+    return static_cast<Index>(to_host(sum).front());
+}
 
 /// out[i, h] = sum_j softmax_j(q[i, h] . k[j, h'] / sqrt(head_dim)) v[j, h'], j in the row's range.
 /// q, out [rows, heads * head_dim]; k, v [key rows, kv_heads * head_dim]; logsumexp [rows, heads]
@@ -74,8 +105,9 @@ void attention(Context<B>& context, const AttentionShape& shape, ConstMatrixView
     detail::check_attention<B>("attention", shape, q, k, v, ranges);
     expect_extents("attention", "out", out, q.extents());
     expect_extents("attention", "logsumexp", logsumexp, {q.rows(), shape.heads});
-    context.count_flops(4.0 * static_cast<double>(ranges.pairs * shape.heads * shape.head_dim));
-    Kernel<op::Attention, B>::run(context, shape, q, k, v, ranges, out, logsumexp);
+    detail::count_flops_of_pairs(context, ranges,
+                                 4.0 * static_cast<double>(shape.heads * shape.head_dim));
+    Kernel<op::Attention, B>::run(context, shape, q, k, v, ranges.without_count(), out, logsumexp);
 }
 
 /// Overwrites dq [rows, heads * head_dim] and adds to dk, dv [key rows, kv_heads * head_dim].
@@ -94,9 +126,10 @@ void attention_backward(Context<B>& context, const AttentionShape& shape, ConstM
     expect_extents("attention_backward", "dk", dk, k.extents());
     expect_extents("attention_backward", "dv", dv, k.extents());
     // The scores are computed again, but only the four products of the gradient are counted.
-    context.count_flops(8.0 * static_cast<double>(ranges.pairs * shape.heads * shape.head_dim));
-    Kernel<op::AttentionBackward, B>::run(context, shape, q, k, v, ranges, out, logsumexp, dout, dq,
-                                          dk, dv);
+    detail::count_flops_of_pairs(context, ranges,
+                                 8.0 * static_cast<double>(shape.heads * shape.head_dim));
+    Kernel<op::AttentionBackward, B>::run(context, shape, q, k, v, ranges.without_count(), out,
+                                          logsumexp, dout, dq, dk, dv);
 }
 
 }  // namespace ops

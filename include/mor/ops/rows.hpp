@@ -8,7 +8,9 @@
 #include <mor/ops/attention.hpp>
 #include <mor/ops/shape_check.hpp>
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace mor {
 
@@ -17,9 +19,18 @@ template <Backend B>
 struct Rows {
     ConstIndexView<B> offsets;    // [sequences + 1], values in [0, rows]
     ConstIndexView<B> positions;  // [rows]
+    // The same numbers where the host can read them without waiting for a device; empty if it does
+    // not know them.
+    std::span<const Index> host_offsets = {};
+    std::span<const Index> host_positions = {};
 
     [[nodiscard]] Index size() const { return positions.size(); }
     [[nodiscard]] Index num_sequences() const { return offsets.size() - 1; }
+    [[nodiscard]] bool knows_offsets() const { return !host_offsets.empty(); }
+    /// Of rows without a row, that there are no positions.
+    [[nodiscard]] bool knows_positions() const {
+        return std::ssize(host_positions) == positions.size();
+    }
 };
 
 /// Whether rows at the same position of different sequences draw the same number.
@@ -36,15 +47,30 @@ struct UniformByPosition {};
 
 namespace ops {
 
+namespace detail {
+
+/// Lets the host read rows of a backend in host memory directly.
+template <Backend B>
+[[nodiscard]] Rows<B> readable(Rows<B> rows) {
+    if constexpr (HostBackend<B>) {
+        rows.host_offsets = {rows.offsets.data(), static_cast<std::size_t>(rows.offsets.size())};
+        rows.host_positions = {rows.positions.data(),
+                               static_cast<std::size_t>(rows.positions.size())};
+    }
+    return rows;
+}
+
+}  // namespace detail
+
 /// The structure of the rows `kept` (ascending) of `rows`: same sequences, fewer rows.
-/// The result lives in the context's arena.
+/// The result lives in the context's arena; what the host knows of it is for the caller to add.
 template <Backend B>
 [[nodiscard]] Rows<B> select_rows(Context<B>& context, const Rows<B>& rows,
                                   ConstIndexView<B> kept) {
     const IndexView<B> offsets = context.indices(rows.offsets.size());
     const IndexView<B> positions = context.indices(kept.size());
     Kernel<op::SelectRows, B>::run(context, rows, kept, offsets, positions);
-    return {offsets, positions};
+    return detail::readable<B>({offsets, positions});
 }
 
 /// For each query row, the key rows of the same sequence at its own or an earlier position.
@@ -56,8 +82,18 @@ template <Backend B>
     expect_extents("visible_keys", "keys.offsets", keys.offsets, queries.offsets.extents());
     const IndexView<B> begin = context.indices(queries.size());
     const IndexView<B> end = context.indices(queries.size());
-    const Index pairs = Kernel<op::VisibleKeys, B>::run(context, queries, keys, begin, end);
-    return {begin, end, pairs};
+    Kernel<op::VisibleKeys, B>::run(context, queries, keys, begin, end);
+    KeyRanges<B> ranges{begin, end, KeyRanges<B>::uncounted};
+    if constexpr (HostBackend<B>) {
+        ranges.pairs = count_pairs(context, ranges);
+    } else if (queries.positions.data() == keys.positions.data() && queries.knows_offsets()) {
+        ranges.pairs = 0;
+        for (std::size_t s = 0; s + 1 < queries.host_offsets.size(); ++s) {
+            const Index length = queries.host_offsets[s + 1] - queries.host_offsets[s];
+            ranges.pairs += length * (length + 1) / 2;
+        }
+    }
+    return ranges;
 }
 
 /// out[i] = i.

@@ -6,6 +6,8 @@
 #include <mor/core/backend.hpp>
 #include <mor/ops/shape_check.hpp>
 
+#include <optional>
+
 namespace mor {
 
 namespace op {
@@ -16,21 +18,33 @@ struct CapacityCounts {};
 struct CountValues {};
 }  // namespace op
 
+/// Rows of a sequence of `length` that a step of that capacity takes: max(1, floor(capacity *
+/// length)).
+[[nodiscard]] constexpr Index capacity_count(Index length, double capacity) {
+    const auto count = static_cast<Index>(capacity * static_cast<double>(length));
+    return count > 1 ? count : 1;
+}
+
 namespace ops {
 
 /// Writes, for each sequence s, the min(k[s], n) rows of [offsets[s], offsets[s + 1]) with the
 /// largest scores; ties go to the lower row, and NaN counts as the lowest score. Returns how many
-/// in all.
+/// in all; if the caller knows that, `known`, nothing waits for a device.
 /// scores [rows], offsets [sequences + 1], k [sequences], kept: room for [rows], ascending.
 template <Backend B>
 [[nodiscard]] Index top_k(Context<B>& context, ConstVectorView<B> scores, ConstIndexView<B> offsets,
-                          ConstIndexView<B> k, IndexView<B> kept) {
+                          ConstIndexView<B> k, IndexView<B> kept,
+                          std::optional<Index> known = std::nullopt) {
     expect_extents("top_k", "offsets", offsets, {k.size() + 1});
     expect_extents("top_k", "kept", kept, {scores.size()});
-    return Kernel<op::TopK, B>::run(context, scores, offsets, k, kept);
+    if constexpr (HostBackend<B>) {
+        return Kernel<op::TopK, B>::run(context, scores, offsets, k, kept);
+    } else {
+        return Kernel<op::TopK, B>::run(context, scores, offsets, k, kept, known);
+    }
 }
 
-/// out[s] = max(1, floor(capacity * length of sequence s)). offsets [sequences + 1], out
+/// out[s] = capacity_count(length of sequence s, capacity). offsets [sequences + 1], out
 /// [sequences].
 template <Backend B>
 void capacity_counts(Context<B>& context, ConstIndexView<B> offsets, double capacity,

@@ -39,6 +39,9 @@ struct StepView {
     // kept row i, or with GateAtExit to candidate i of step 0. Only some Merges read it.
     IndexView<B> kept = {};     // room for [candidates]
     VectorView<B> weight = {};  // room for [candidates]
+    // [sequences] how many rows of each were kept, from a router that knows it without waiting for
+    // a device; others leave it as it is, empty. May be null.
+    std::vector<Index>* host_counts = nullptr;
 
     [[nodiscard]] Index num_candidates() const { return hidden.rows(); }
     [[nodiscard]] bool must_keep_all() const { return step < forced_depth; }

@@ -13,8 +13,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
+#include <optional>
+#include <span>
 #include <string_view>
+#include <vector>
 
 namespace mor::detail {
 
@@ -53,6 +57,27 @@ void cooled_backward(Context<B>& context, double temperature, MatrixView<B> dhid
     ops::scale<B>(context, dcooled, 1.0 / temperature, dhidden, Write::accumulate);
 }
 
+/// How many rows the best of each sequence are, if the host knows the sequences' lengths; of each,
+/// to step.host_counts.
+template <Backend B>
+[[nodiscard]] std::optional<Index> best_count(const StepView<B>& step) {
+    const std::span<const Index> entered = step.entered.host_offsets;
+    const std::span<const Index> offsets = step.rows.host_offsets;
+    if (!step.entered.knows_offsets() || !step.rows.knows_offsets()) {
+        return std::nullopt;
+    }
+    Index total = 0;
+    for (std::size_t s = 0; s + 1 < offsets.size(); ++s) {
+        const Index most = capacity_count(entered[s + 1] - entered[s], step.capacity);
+        const Index count = std::min(most, offsets[s + 1] - offsets[s]);
+        total += count;
+        if (step.host_counts != nullptr) {
+            step.host_counts->push_back(count);
+        }
+    }
+    return total;
+}
+
 /// A causal rule: rows whose score is above the bound go on.
 template <Backend B>
 struct CausalRule {
@@ -66,16 +91,16 @@ struct CausalRule {
 template <Backend B>
 [[nodiscard]] Index keep_best(Context<B>& context, const StepView<B>& step,
                               ConstVectorView<B> scores, const CausalRule<B>& rule) {
-    if (step.must_keep_all()) {
+    if (step.must_keep_all() || step.capacity >= 1.0) {
         ops::number_rows<B>(context, step.kept);
         return step.num_candidates();
     }
-    if (step.decision == Decision::causal && step.capacity < 1.0) {
+    if (step.decision == Decision::causal) {
         return ops::select_greater<B>(context, rule.scores, rule.bound, step.kept);
     }
     const IndexView<B> counts = context.indices(step.entered.num_sequences());
     ops::capacity_counts<B>(context, step.entered.offsets, step.capacity, counts);
-    return ops::top_k<B>(context, scores, step.rows.offsets, counts, step.kept);
+    return ops::top_k<B>(context, scores, step.rows.offsets, counts, step.kept, best_count(step));
 }
 
 /// Adds the router z-loss, the mean over rows, to the objective. scores [rows, columns].

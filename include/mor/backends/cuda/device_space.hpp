@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The GPU's memory, from a pool in the order of the one stream that all work of the backend goes
-// through.
+// The GPU's memory, from a pool in the order in which the backend works.
 #pragma once
 
+#include <mor/backends/cuda/device_commands.hpp>
 #include <mor/backends/cuda/device_error.hpp>
+#include <mor/backends/cuda/device_stream.hpp>
 #include <mor/core/space.hpp>
 #include <mor/core/types.hpp>
 
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cuda_runtime_api.h>
-#include <limits>
-#include <string>
 
 namespace mor::cuda {
 
@@ -28,99 +26,10 @@ struct DeviceMemory {
     Index allocations = 0;  // how often the program asked the pool, from the start
 };
 
-namespace detail {
-
-/// Divides a version like 13020 into "13.2".
-[[nodiscard]] inline std::string version_text(int version) {
-    return std::to_string(version / 1'000) + "." + std::to_string(version % 1'000 / 10);
-}
-
-/// A driver is required, one that knows the runtime's major version. Both versions are as the
-/// runtime writes them, 0 where there is no driver. Throws DeviceError.
-inline void expect_driver(int driver, int runtime) {
-    check<DeviceError>(
-        driver != 0, "mor: cudaDriverGetVersion: there is no NVIDIA driver, so no GPU can be used");
-    check<DeviceError>(
-        driver / 1'000 >= runtime / 1'000,
-        "mor: cudaDriverGetVersion: the NVIDIA driver is for CUDA ", version_text(driver),
-        ", too old for this program, which was built with CUDA ", version_text(runtime));
-}
-
-/// What the process uses of its GPU: the device that is CUDA's current one at the first use, one
-/// stream, and a pool that gives no memory back. Never destroyed, as tensors may be static.
-class Device {
-public:
-    /// Throws DeviceError if there is no driver, no GPU, or one without memory pools.
-    [[nodiscard]] static const Device& get() {
-        static const Device& device = *new Device;
-        return device;
-    }
-
-    [[nodiscard]] int ordinal() const { return ordinal_; }
-    [[nodiscard]] const std::string& name() const { return name_; }
-    [[nodiscard]] cudaMemPool_t pool() const { return pool_; }
-
-    /// The stream; the calling thread's current device is then the stream's.
-    [[nodiscard]] cudaStream_t stream() const {
-        thread_local bool is_bound = false;
-        if (!is_bound) {
-            expect_success(cudaSetDevice(ordinal_), "cudaSetDevice");
-            is_bound = true;
-        }
-        return stream_;
-    }
-
-    void wait() const { expect_success(cudaStreamSynchronize(stream()), "cudaStreamSynchronize"); }
-
-    std::atomic<Index>& allocations() const { return allocations_; }
-
-private:
-    Device() {
-        int driver = 0;
-        int runtime = 0;
-        expect_success(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
-        expect_success(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
-        expect_driver(driver, runtime);
-        int count = 0;
-        expect_success(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
-        check<DeviceError>(count > 0, "mor: cudaGetDeviceCount: there is no GPU");
-        expect_success(cudaGetDevice(&ordinal_), "cudaGetDevice");
-        cudaDeviceProp properties{};
-        expect_success(cudaGetDeviceProperties(&properties, ordinal_), "cudaGetDeviceProperties");
-        name_ = properties.name;
-        int has_pools = 0;
-        expect_success(
-            cudaDeviceGetAttribute(&has_pools, cudaDevAttrMemoryPoolsSupported, ordinal_),
-            "cudaDeviceGetAttribute");
-        check<DeviceError>(has_pools != 0, "mor: cudaDeviceGetAttribute: device ", ordinal_, " (",
-                           name_, ") has no memory pools");
-        expect_success(cudaSetDevice(ordinal_), "cudaSetDevice");
-
-        cudaMemPoolProps wanted{};
-        wanted.allocType = cudaMemAllocationTypePinned;
-        wanted.location.type = cudaMemLocationTypeDevice;
-        wanted.location.id = ordinal_;
-        expect_success(cudaMemPoolCreate(&pool_, &wanted), "cudaMemPoolCreate");
-        auto threshold = std::numeric_limits<std::uint64_t>::max();
-        expect_success(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &threshold),
-                       "cudaMemPoolSetAttribute");
-        expect_success(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking),
-                       "cudaStreamCreateWithFlags");
-    }
-
-    int ordinal_ = 0;
-    std::string name_;
-    cudaMemPool_t pool_ = nullptr;
-    cudaStream_t stream_ = nullptr;
-    mutable std::atomic<Index> allocations_ = 0;
-};
-
-}  // namespace detail
-
 /// Memory of the GPU. Everything happens in the order of one stream, also what several host threads
-/// ask for: a thread that was handed memory by another need not wait for the GPU. Copies to and
-/// from the host wait until they, and all that was asked for before, are done. Calls throw
-/// DeviceError.
+/// ask for: a thread that was handed memory by another need not wait for the GPU. Copies to the
+/// host, and from it those of more than a MiB, wait until they, and all that was asked for before,
+/// are done; other copies from the host have read it when they return. Calls throw DeviceError.
 struct DeviceSpace {
     static void* allocate(std::size_t bytes) {
         const detail::Device& device = detail::Device::get();
@@ -144,6 +53,7 @@ struct DeviceSpace {
 
     /// What was asked for before this call may still use the memory.
     static void deallocate(void* p) noexcept {
+        detail::command_queue().flush_or_keep_failure();
         try {
             // Without effect while the process ends, when the runtime is gone.
             static_cast<void>(cudaFreeAsync(p, detail::Device::get().stream()));
@@ -153,20 +63,35 @@ struct DeviceSpace {
 
     static void zero(void* p, std::size_t bytes) {
         if (bytes > 0) {
-            expect_success(cudaMemsetAsync(p, 0, bytes, detail::Device::get().stream()),
-                           "cudaMemsetAsync");
+            detail::command_queue().add(detail::ZeroBytes{p, bytes});
         }
     }
 
     static void copy_from_host(void* destination, const void* source, std::size_t bytes) {
-        copy(destination, source, bytes, cudaMemcpyHostToDevice);
+        constexpr std::size_t most_staged = std::size_t{1} << 20;
+        if (bytes == 0) {
+            return;
+        }
+        if (bytes <= most_staged) {
+            detail::command_queue().upload(destination, source, bytes);
+        } else {
+            copy(destination, source, bytes, cudaMemcpyHostToDevice);
+        }
     }
     static void copy_to_host(void* destination, const void* source, std::size_t bytes) {
-        copy(destination, source, bytes, cudaMemcpyDeviceToHost);
+        if (bytes > 0) {
+            copy(destination, source, bytes, cudaMemcpyDeviceToHost);
+        }
     }
 
-    /// Waits for all that was asked for. An error of a kernel shows here or at a copy.
-    static void wait() { detail::Device::get().wait(); }
+    /// Waits for all that was asked for. An error of a kernel shows here or at a copy to the host.
+    static void wait() {
+        detail::command_queue().flush();
+        detail::Device::get().wait();
+    }
+
+    /// Lists of commands that became graphs; see DeviceSystem::Options::graphs.
+    [[nodiscard]] static CommandCounts commands() { return detail::command_queue().counts(); }
 
     [[nodiscard]] static DeviceMemory memory() {
         return {.used = attribute(cudaMemPoolAttrUsedMemCurrent),
@@ -195,12 +120,11 @@ struct DeviceSpace {
 private:
     static void copy(void* destination, const void* source, std::size_t bytes,
                      cudaMemcpyKind direction) {
-        if (bytes > 0) {
-            const cudaStream_t stream = detail::Device::get().stream();
-            expect_success(cudaMemcpyAsync(destination, source, bytes, direction, stream),
-                           "cudaMemcpyAsync");
-            expect_success(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
-        }
+        detail::command_queue().flush();
+        const cudaStream_t stream = detail::Device::get().stream();
+        expect_success(cudaMemcpyAsync(destination, source, bytes, direction, stream),
+                       "cudaMemcpyAsync");
+        expect_success(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
     }
 
     [[nodiscard]] static Index attribute(cudaMemPoolAttr name) {

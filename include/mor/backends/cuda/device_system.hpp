@@ -61,6 +61,11 @@ public:
         bool batch_invariant = true;
         /// Waits after each kernel, so that an error names it: to find mistakes.
         bool waits = false;
+        /// Work gathers until somebody waits for it, of the whole process, while such a system
+        /// exists. What gathers the same way a second time becomes a CUDA graph: a decoding step
+        /// or a training step is then one launch, or one between two waits. Errors of launches
+        /// show where somebody waits.
+        bool graphs = false;
     };
 
     DeviceSystem() : DeviceSystem{Options{}} {}
@@ -76,7 +81,7 @@ public:
             Space::deallocate(Space::allocate(static_cast<std::size_t>(options.memory_bytes)));
             Space::wait();
         }
-        state_ = std::make_shared<State>(options.batch_invariant);
+        state_ = std::make_shared<State>(options);
     }
 
     /// Body: copyable as bytes, callable on the device as body(i).
@@ -103,6 +108,7 @@ public:
     template <class Allocator, class Algorithm>
     auto run_algorithm(std::string_view call, Allocator& allocator,
                        const Algorithm& algorithm) const {
+        detail::command_queue().flush();
         try {
             return algorithm(
                 thrust::cuda::par_nosync(allocator).on(detail::Device::get().stream()));
@@ -117,8 +123,7 @@ public:
     void product(const Factor<T, Space>& a, const Factor<T, Space>& b, View<T, 2, Space> c,
                  Write write) const {
         if (has_terms(a, c, write)) {
-            state_->products.run(operand(a), operand(b), c, write);
-            finish("cublasLtMatmul");
+            multiply(operand(a), operand(b), c, write);
         }
     }
 
@@ -128,8 +133,7 @@ public:
         if (has_terms(a, c, write)) {
             // The factors' memory is used again by the next product, which comes after this one.
             const std::lock_guard lock{state_->rounding};
-            state_->products.run(rounded(a, state_->a), rounded(b, state_->b), c, write);
-            finish("cublasLtMatmul");
+            multiply(rounded(a, state_->a), rounded(b, state_->b), c, write);
         }
     }
 
@@ -163,8 +167,22 @@ private:
     };
 
     struct State {
-        explicit State(bool batch_invariant) : products{batch_invariant} {}
+        explicit State(const Options& options)
+            : products{options.batch_invariant}, graphs{options.graphs} {
+            if (graphs) {
+                detail::command_queue().begin_graphs();
+            }
+        }
+        State(const State&) = delete;
+        State& operator=(const State&) = delete;
+        ~State() {
+            detail::command_queue().forget();  // the products and their memory
+            if (graphs) {
+                detail::command_queue().end_graphs();
+            }
+        }
         DeviceProducts products;
+        bool graphs;
         std::mutex rounding;
         Scratch a;
         Scratch b;
@@ -231,33 +249,63 @@ private:
     }
 
     template <class Body>
+    struct Launch {
+        void (*kernel)(Index, Body);
+        Index blocks;
+        std::size_t shared_bytes;
+        Index n;
+        Body body;
+
+        void operator()() const {
+            constexpr Index most_blocks = std::numeric_limits<int>::max();
+            constexpr std::size_t always_there = 48 * 1'024;
+            if (shared_bytes > always_there) {
+                expect_success(
+                    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                         static_cast<int>(shared_bytes)),
+                    "cudaFuncSetAttribute", ": ", shared_bytes, " bytes of shared memory for ",
+                    name_of<Body>());
+            }
+            cudaLaunchConfig_t config{};
+            config.gridDim = dim3{static_cast<unsigned>(std::min(blocks, most_blocks))};
+            config.blockDim = dim3{Team::num_threads};
+            config.dynamicSmemBytes = shared_bytes;
+            config.stream = detail::Device::get().stream();
+            expect_success(cudaLaunchKernelEx(&config, kernel, n, body), "cudaLaunchKernelEx", ": ",
+                           name_of<Body>());
+        }
+    };
+
+    template <class T>
+    struct Multiplication {
+        DeviceProducts* products;
+        ProductFactor a;
+        ProductFactor b;
+        View<T, 2, Space> c;
+        Write write;
+
+        void operator()() const { products->run(a, b, c, write); }
+    };
+
+    template <class Body>
     void launch(Index blocks, std::size_t shared_bytes, void (*kernel)(Index, Body), Index n,
                 const Body& body) const {
-        if (n <= 0) {
-            return;
+        if (n > 0) {
+            hand_over(Launch<Body>{kernel, blocks, shared_bytes, n, body}, name_of<Body>());
         }
-        constexpr Index most_blocks = std::numeric_limits<int>::max();
-        constexpr std::size_t always_there = 48 * 1'024;
-        const cudaStream_t stream = detail::Device::get().stream();
-        const std::string_view what = name_of<Body>();
-        if (shared_bytes > always_there) {
-            expect_success(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                static_cast<int>(shared_bytes)),
-                           "cudaFuncSetAttribute", ": ", shared_bytes,
-                           " bytes of shared memory for ", what);
-        }
-        cudaLaunchConfig_t config{};
-        config.gridDim = dim3{static_cast<unsigned>(std::min(blocks, most_blocks))};
-        config.blockDim = dim3{Team::num_threads};
-        config.dynamicSmemBytes = shared_bytes;
-        config.stream = stream;
-        expect_success(cudaLaunchKernelEx(&config, kernel, n, body), "cudaLaunchKernelEx", ": ",
-                       what);
-        finish(what);
     }
 
-    void finish(std::string_view what) const {
+    template <class T>
+    void multiply(const ProductFactor& a, const ProductFactor& b, View<T, 2, Space> c,
+                  Write write) const {
+        hand_over(Multiplication<T>{&state_->products, a, b, c, write}, "cublasLtMatmul");
+    }
+
+    template <class Command>
+    void hand_over(const Command& command, std::string_view what) const {
+        detail::command_queue().add(command);
         if (waits_) {
+            detail::command_queue().flush();
             expect_success(cudaStreamSynchronize(detail::Device::get().stream()),
                            "cudaStreamSynchronize", ": after ", what);
         }

@@ -4,14 +4,10 @@
 // sequence.
 #pragma once
 
-#include <mor/backends/cuda/arena_allocator.hpp>
 #include <mor/backends/cuda/compaction.hpp>
 #include <mor/backends/cuda/device.hpp>
 #include <mor/core/random.hpp>
 #include <mor/ops/rows.hpp>
-
-#include <thrust/functional.h>
-#include <thrust/inner_product.h>
 
 #include <cstdint>
 
@@ -41,25 +37,41 @@ template <class T, class S>
 struct Kernel<op::VisibleKeys, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    /// Returns the number of visible pairs.
-    static Index run(Context<B>& context, const Rows<B>& queries, const Rows<B>& keys,
-                     IndexView<B> begin, IndexView<B> end) {
+    static void run(Context<B>& context, const Rows<B>& queries, const Rows<B>& keys,
+                    IndexView<B> begin, IndexView<B> end) {
         const auto& system = context.backend().system();
-        const Rows<B> query_rows = queries;
-        const Rows<B> key_rows = keys;
+        const ConstIndexView<B> query_offsets = queries.offsets;
+        const ConstIndexView<B> query_positions = queries.positions;
+        const ConstIndexView<B> key_offsets = keys.offsets;
+        const ConstIndexView<B> key_positions = keys.positions;
         system.for_each(queries.size(), [=] MOR_HOST_DEVICE(Index i) {
-            const Index s = cuda::detail::sequence_of(cuda::in_kernel(query_rows.offsets), i);
-            const View<const Index, 1> offsets = cuda::in_kernel(key_rows.offsets);
+            const Index s = cuda::detail::sequence_of(cuda::in_kernel(query_offsets), i);
+            const View<const Index, 1> offsets = cuda::in_kernel(key_offsets);
             cuda::in_kernel(begin)[i] = offsets[s];
-            cuda::in_kernel(end)[i] = cuda::detail::lower_bound(
-                cuda::in_kernel(key_rows.positions), offsets[s], offsets[s + 1],
-                cuda::in_kernel(query_rows.positions)[i] + 1);
+            cuda::in_kernel(end)[i] =
+                cuda::detail::lower_bound(cuda::in_kernel(key_positions), offsets[s],
+                                          offsets[s + 1], cuda::in_kernel(query_positions)[i] + 1);
         });
-        cuda::ArenaAllocator allocator{context.arena()};
-        return system.run_algorithm("thrust::inner_product", allocator, [&](const auto& policy) {
-            return thrust::inner_product(policy, end.data(), end.data() + end.size(), begin.data(),
-                                         Index{0}, thrust::plus<Index>{}, thrust::minus<Index>{});
-        });
+    }
+};
+
+template <class T, class S>
+struct Kernel<op::AddPairs, Cuda<T, S>> {
+    using B = Cuda<T, S>;
+
+    static void run(Context<B>& context, ConstIndexView<B> begin, ConstIndexView<B> end,
+                    double factor, SumView<B> sum) {
+        context.backend().system().for_each_team(
+            1, [=] MOR_HOST_DEVICE(typename S::Team & team, Index /*i*/) {
+                Index own = 0;
+                for (Index i = team.rank(); i < begin.size(); i += team.size()) {
+                    own += cuda::in_kernel(end)[i] - cuda::in_kernel(begin)[i];
+                }
+                const Index pairs = team.sum(own);
+                if (team.rank() == 0) {
+                    cuda::in_kernel(sum)[0] += factor * static_cast<double>(pairs);
+                }
+            });
     }
 };
 
@@ -103,12 +115,13 @@ struct Kernel<op::UniformByPosition, Cuda<T, S>> {
                     std::uint64_t stream, VectorView<B> out) {
         const std::uint64_t base = Random{seed, stream}.bits();
         const bool by_position = draw == Draw::by_position;
-        const Rows<B> drawn = rows;
+        const ConstIndexView<B> offsets = rows.offsets;
+        const ConstIndexView<B> positions = rows.positions;
         context.backend().system().for_each(rows.size(), [=] MOR_HOST_DEVICE(Index i) {
             const Index s =
-                by_position ? 0 : cuda::detail::sequence_of(cuda::in_kernel(drawn.offsets), i);
+                by_position ? 0 : cuda::detail::sequence_of(cuda::in_kernel(offsets), i);
             Random random{base + static_cast<std::uint64_t>(s),
-                          static_cast<std::uint64_t>(cuda::in_kernel(drawn.positions)[i])};
+                          static_cast<std::uint64_t>(cuda::in_kernel(positions)[i])};
             cuda::in_kernel(out)[i] = static_cast<T>(random.uniform());
         });
     }

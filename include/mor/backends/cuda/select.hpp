@@ -21,7 +21,8 @@ struct Kernel<op::TopK, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
     static Index run(Context<B>& context, ConstVectorView<B> scores, ConstIndexView<B> offsets,
-                     ConstIndexView<B> k, IndexView<B> kept) {
+                     ConstIndexView<B> k, IndexView<B> kept,
+                     [[maybe_unused]] std::optional<Index> known) {
         const auto& system = context.backend().system();
         const Index rows = scores.size();
         const typename Arena<typename B::Space>::Scope scope{context.arena()};
@@ -105,9 +106,7 @@ struct Kernel<op::CapacityCounts, Cuda<T, S>> {
                     IndexView<B> out) {
         context.backend().system().for_each(out.size(), [=] MOR_HOST_DEVICE(Index s) {
             const View<const Index, 1> starts = cuda::in_kernel(offsets);
-            const auto length = static_cast<double>(starts[s + 1] - starts[s]);
-            const auto count = static_cast<Index>(capacity * length);
-            cuda::in_kernel(out)[s] = count > 1 ? count : 1;
+            cuda::in_kernel(out)[s] = capacity_count(starts[s + 1] - starts[s], capacity);
         });
     }
 };

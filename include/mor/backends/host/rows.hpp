@@ -32,10 +32,8 @@ struct Kernel<op::SelectRows, B> {
 
 template <HostBackend B>
 struct Kernel<op::VisibleKeys, B> {
-    /// Returns the number of visible pairs.
-    static Index run(Context<B>& /*context*/, const Rows<B>& queries, const Rows<B>& keys,
-                     IndexView<B> begin, IndexView<B> end) {
-        Index pairs = 0;
+    static void run(Context<B>& /*context*/, const Rows<B>& queries, const Rows<B>& keys,
+                    IndexView<B> begin, IndexView<B> end) {
         for (Index s = 0; s < queries.num_sequences(); ++s) {
             const Index first = keys.offsets[s];
             Index last = first;
@@ -46,10 +44,20 @@ struct Kernel<op::VisibleKeys, B> {
                 }
                 begin[i] = first;
                 end[i] = last;
-                pairs += last - first;
             }
         }
-        return pairs;
+    }
+};
+
+template <HostBackend B>
+struct Kernel<op::AddPairs, B> {
+    static void run(Context<B>& /*context*/, ConstIndexView<B> begin, ConstIndexView<B> end,
+                    double factor, SumView<B> sum) {
+        Index pairs = 0;
+        for (Index i = 0; i < begin.size(); ++i) {
+            pairs += end[i] - begin[i];
+        }
+        sum[0] += factor * static_cast<double>(pairs);
     }
 };
 

@@ -5,8 +5,6 @@
 
 #include <mor/ops/select.hpp>
 
-#include <algorithm>
-
 namespace mor {
 
 template <HostBackend B>
@@ -28,8 +26,7 @@ struct Kernel<op::CapacityCounts, B> {
     static void run(Context<B>& /*context*/, ConstIndexView<B> offsets, double capacity,
                     IndexView<B> out) {
         for (Index s = 0; s < out.size(); ++s) {
-            const auto length = static_cast<double>(offsets[s + 1] - offsets[s]);
-            out[s] = std::max<Index>(1, static_cast<Index>(capacity * length));
+            out[s] = capacity_count(offsets[s + 1] - offsets[s], capacity);
         }
     }
 };

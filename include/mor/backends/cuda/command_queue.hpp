@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How work reaches a device: command by command, or, with graphs, in lists that are handed over as
+// a whole when somebody waits for them.
+#pragma once
+
+#include <mor/backends/cuda/commands.hpp>
+#include <mor/core/types.hpp>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+namespace mor::cuda {
+
+/// What a command queue asks of the device's runtime. Host memory that uploads are made of is
+/// `staging`: `upload` returns at once and reads it when the device comes to it. An Event tells
+/// when the device has come to where it was recorded. A Graph is what hand_over() hands over,
+/// recorded and not run, so that launch() runs it again and again.
+template <class D>
+concept CommandDevice = requires(std::size_t bytes, void* p, const void* staged,
+                                 typename D::Event& event, typename D::Graph& graph) {
+    { D::allocate_staging(bytes) } -> std::same_as<void*>;
+    { D::free_staging(p) } noexcept;
+    D::upload(p, staged, bytes);
+    requires std::default_initializable<typename D::Event>;
+    event.record();
+    event.wait();
+    requires std::constructible_from<typename D::Graph, void (*)()>;
+    graph.launch();
+};
+
+namespace detail {
+
+/// Host memory for the contents of uploads, filled again when the device has read it.
+template <CommandDevice D>
+class Staging {
+public:
+    Staging() = default;
+    Staging(const Staging&) = delete;
+    Staging& operator=(const Staging&) = delete;
+    ~Staging() {
+        wait_for_readers();
+        if (data_ != nullptr) {
+            D::free_staging(data_);
+        }
+    }
+
+    /// The address is the same for as many bytes or fewer.
+    std::byte* fill(const void* source, std::size_t bytes) {
+        if (std::exchange(is_read_, false)) {
+            event_.wait();
+        }
+        if (bytes > bytes_) {
+            if (data_ != nullptr) {
+                D::free_staging(std::exchange(data_, nullptr));
+            }
+            data_ = static_cast<std::byte*>(D::allocate_staging(bytes));
+            bytes_ = bytes;
+        }
+        if (bytes > 0) {
+            std::memcpy(data_, source, bytes);
+        }
+        return data_;
+    }
+    /// All that reads it has been handed over.
+    void was_handed_over() {
+        event_.record();
+        is_read_ = true;
+    }
+    void wait_for_readers() noexcept {
+        try {
+            if (std::exchange(is_read_, false)) {
+                event_.wait();
+            }
+        } catch (...) {  // a device that fails reads nothing any more
+        }
+    }
+
+private:
+    std::byte* data_ = nullptr;
+    std::size_t bytes_ = 0;
+    bool is_read_ = false;
+    typename D::Event event_;
+};
+
+}  // namespace detail
+
+/// What came of lists of commands since the program started.
+struct CommandCounts {
+    Index lists = 0;     // handed over command by command
+    Index recorded = 0;  // made a graph; it then was launched
+    Index launches = 0;  // of graphs
+};
+
+/// Commands of all threads, in one order. While graphs are asked for, they gather until flush(). A
+/// list that comes a second time is made a graph, and launched from then on; passes repeat
+/// themselves, and the host then only compares.
+template <CommandDevice D>
+class CommandQueue {
+public:
+    /// Command: as Commands::add takes it.
+    template <class Command>
+    void add(const Command& command) {
+        const std::lock_guard lock{mutex_};
+        rethrow_failure();
+        if (gathers()) {
+            commands_.add(command);
+        } else {
+            command();
+        }
+    }
+
+    /// `source` may change when this returns.
+    void upload(void* destination, const void* source, std::size_t bytes) {
+        const std::lock_guard lock{mutex_};
+        rethrow_failure();
+        if (gathers()) {
+            commands_.template add_upload<&D::upload>(destination, source, bytes);
+            return;
+        }
+        detail::Staging<D>& staging = next_staging();
+        D::upload(destination, staging.fill(source, bytes), bytes);
+        staging.was_handed_over();
+    }
+
+    /// Hands over what has gathered. What fails is not tried again.
+    void flush() {
+        const std::lock_guard lock{mutex_};
+        rethrow_failure();
+        hand_over();
+    }
+    /// The same; if it fails, whoever comes next gets the exception.
+    void flush_or_keep_failure() noexcept {
+        const std::lock_guard lock{mutex_};
+        try {
+            hand_over();
+        } catch (...) {
+            failure_ = std::current_exception();
+        }
+    }
+
+    /// Graphs are made while more began than ended to ask for them.
+    void begin_graphs() { ++users_; }
+    void end_graphs() noexcept {
+        flush_or_keep_failure();
+        --users_;
+    }
+    /// Hands over and forgets all that it knows: something that commands point to ends.
+    void forget() noexcept {
+        flush_or_keep_failure();
+        const std::lock_guard lock{mutex_};
+        graphs_.clear();
+        remembered_ = {};
+    }
+
+    [[nodiscard]] CommandCounts counts() const {
+        const std::lock_guard lock{mutex_};
+        return counts_;
+    }
+
+private:
+    static constexpr std::size_t most_graphs = 64;
+    static constexpr std::size_t num_remembered = 256;  // lists seen once
+
+    struct Recorded {
+        Recorded(const Commands& list, std::uint64_t its_hash)
+            : commands{list}, hash{its_hash}, graph{[this] {
+                  const std::vector<std::byte>& contents = commands.contents();
+                  commands.run(staging.fill(contents.data(), contents.size()));
+              }} {}
+
+        Recorded(const Recorded&) = delete;
+        Recorded& operator=(const Recorded&) = delete;
+        ~Recorded() { staging.wait_for_readers(); }  // a graph that runs is not destroyed
+
+        Commands commands;
+        std::uint64_t hash;
+        Index last_launch = 0;
+        detail::Staging<D> staging;
+        typename D::Graph graph;
+    };
+
+    [[nodiscard]] bool gathers() const { return users_ > 0; }
+
+    void rethrow_failure() {
+        if (failure_) [[unlikely]] {
+            std::rethrow_exception(std::exchange(failure_, nullptr));
+        }
+    }
+
+    [[nodiscard]] detail::Staging<D>& next_staging() {
+        return stagings_[static_cast<std::size_t>(num_stagings_used_++) % stagings_.size()];
+    }
+
+    void hand_over() {
+        if (commands_.empty()) {
+            return;
+        }
+        try {
+            const std::uint64_t hash = commands_.hash();
+            if (Recorded* const recorded = graph_of(hash); recorded != nullptr) {
+                launch(*recorded);
+            } else {
+                run_once(hash);
+            }
+        } catch (...) {
+            commands_.clear();
+            throw;
+        }
+        commands_.clear();
+    }
+
+    void launch(Recorded& recorded) {
+        const std::vector<std::byte>& contents = commands_.contents();
+        recorded.staging.fill(contents.data(), contents.size());
+        recorded.graph.launch();
+        recorded.staging.was_handed_over();
+        recorded.last_launch = ++counts_.launches;
+    }
+
+    void run_once(std::uint64_t hash) {
+        const std::vector<std::byte>& contents = commands_.contents();
+        detail::Staging<D>& staging = next_staging();
+        commands_.run(staging.fill(contents.data(), contents.size()));
+        staging.was_handed_over();
+        remembered_[static_cast<std::size_t>(counts_.lists++) % num_remembered] = hash;
+    }
+
+    /// The graph of the commands; it is made if they come a second time.
+    [[nodiscard]] Recorded* graph_of(std::uint64_t hash) {
+        const auto found = std::find_if(graphs_.begin(), graphs_.end(), [&](const auto& recorded) {
+            return recorded->hash == hash && recorded->commands == commands_;
+        });
+        if (found != graphs_.end()) {
+            return found->get();
+        }
+        if (std::find(remembered_.begin(), remembered_.end(), hash) == remembered_.end()) {
+            return nullptr;
+        }
+        if (graphs_.size() == most_graphs) {
+            graphs_.erase(std::min_element(
+                graphs_.begin(), graphs_.end(),
+                [](const auto& a, const auto& b) { return a->last_launch < b->last_launch; }));
+        }
+        graphs_.push_back(std::make_unique<Recorded>(commands_, hash));
+        ++counts_.recorded;
+        return graphs_.back().get();
+    }
+
+    mutable std::mutex mutex_;
+    std::atomic<int> users_ = 0;
+    Commands commands_;
+    std::exception_ptr failure_;
+    std::vector<std::unique_ptr<Recorded>> graphs_;
+    std::array<std::uint64_t, num_remembered> remembered_{};  // hashes
+    std::array<detail::Staging<D>, 8> stagings_;
+    Index num_stagings_used_ = 0;
+    CommandCounts counts_;
+};
+
+}  // namespace mor::cuda
