@@ -118,9 +118,3 @@ TEST_CASE_TEMPLATE("a decoding step is a graph between two decisions of a router
     const auto made = since(before);
     CHECK(made.launches > 0);
 }
-
-TEST_CASE("what fails to be handed over is reported once, and what follows works") {
-    Decoding<mor::Vanilla, GraphBackend> graphs{backend_tests::make_graph_backend()};
-    Decoding<mor::Vanilla, PlainBackend> plain{PlainBackend{}};
-    CHECK(graphs.read(2, 2) == plain.read(2, 2));
-}

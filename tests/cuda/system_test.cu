@@ -31,7 +31,7 @@ namespace {
 /// Adds 1 to every element.
 template <class T>
 void increment(const DeviceSystem& system, mor::View<T, 1, DeviceSpace> x) {
-    system.for_each(x.size(), [=] MOR_HOST_DEVICE(Index i) { in_kernel(x)[i] += T{1}; });
+    system.for_each(x.size(), [=] MOR_KERNEL(Index i) { in_kernel(x)[i] += T{1}; });
 }
 
 /// out[i] = combine(team, i * values + rank) for every team i, by all threads.
