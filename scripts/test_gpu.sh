@@ -87,7 +87,7 @@ step "build for sm_$architecture" \
     cmake --build "$build" --target tests_gpu --parallel "$(nproc)" || summary
 
 tests=$build/tests/cuda
-for name in errors system backends bfloat16 memory graphs model parity; do
+for name in errors system backends bfloat16 memory memory_bfloat16 graphs model parity; do
     step "$name" "$tests/cuda_${name}_test"
 done
 step "example" "$build/examples/cuda_hello"

@@ -113,6 +113,12 @@ TEST_CASE_TEMPLATE_DEFINE("linear counts two operations for each multiplication"
     ops::linear_backward_input<B>(context, y.view(), weight.view(), x.view());
     ops::linear_backward_weight<B>(context, y.view(), x.view(), weight.view());
     CHECK(context.flops() == 3 * 2 * 7 * 5 * 3);
+
+    const mor::Parameter<B> parameter{"weight", {9, 5}, mor::WeightDecay::yes};
+    Tensor<typename B::Element, 2, typename B::Space> wide_y{{7, 9}};
+    ops::linear<B>(context, x.view(), parameter, wide_y.view());
+    ops::linear_backward_input<B>(context, wide_y.view(), parameter, x.view());
+    CHECK(context.flops() == 3 * 2 * 7 * 5 * 3 + 2 * 2 * 7 * 5 * 9);
 }
 TEST_CASE_TEMPLATE_APPLY(linear_counts, BackendsUnderTest);
 
@@ -129,6 +135,12 @@ TEST_CASE_TEMPLATE_DEFINE("linear names the argument that does not fit", B, line
                          mor::ShapeError);
     CHECK_THROWS_WITH_AS(ops::linear_backward_input<B>(context, y.view(), weight.view(), y.view()),
                          "mor::ops::linear_backward_input: dx is [7, 3], expected [7, 5]",
+                         mor::ShapeError);
+    const mor::Parameter<B> parameter{"weight", {9, 5}, mor::WeightDecay::yes};
+    CHECK_THROWS_WITH_AS(ops::linear<B>(context, x.view(), parameter, y.view()),
+                         "mor::ops::linear: y is [7, 3], expected [7, 9]", mor::ShapeError);
+    CHECK_THROWS_WITH_AS(ops::linear_backward_input<B>(context, y.view(), parameter, x.view()),
+                         "mor::ops::linear_backward_input: dy is [7, 3], expected [7, 9]",
                          mor::ShapeError);
     CHECK_THROWS_WITH_AS(ops::linear_backward_weight<B>(context, x.view(), x.view(), weight.view()),
                          "mor::ops::linear_backward_weight: dy is [7, 5], expected [7, 3]",
@@ -165,24 +177,31 @@ TEST_CASE_TEMPLATE_APPLY(linear_is_invariant, BackendsUnderTest);
 
 TEST_CASE_TEMPLATE_DEFINE("a packed weight gives the same bits, and follows what is written", B,
                           linear_packed) {
+    using Matrix = Tensor<typename B::Element, 2, typename B::Space>;
     Bench<B> bench;
     auto& context = bench.context();
-    const std::vector<Size> shapes{{3, 1, 1}, {9, 70, 101}, {17, 33, 48}, {5, 2'500, 50}};
+    const std::vector<Size> shapes{
+        {3, 1, 1}, {9, 12, 7}, {9, 70, 101}, {17, 33, 48}, {5, 2'500, 50}};
     for (const auto& [rows, in, out] : shapes) {
         CAPTURE(in);
         mor::Parameter<B> weight{"weight", {out, in}, mor::WeightDecay::yes};
         weight.fill_normal(bench.random(), 1);
-        auto x = bench.matrix(rows, in);
-        const auto expected = context.matrix(rows, out);
-        const auto found = context.matrix(rows, out);
+        Matrix x{{rows, in}}, dy{{rows, out}};  // of numbers that no factor is rounded to
+        mor::testing::random_fill(x.view(), bench.random());
+        mor::testing::random_fill(dy.view(), bench.random());
         for (int round = 0; round < 2; ++round) {
-            ops::linear<B>(context, x.tested.view(), std::as_const(weight).value_matrix(),
-                           expected);
-            ops::linear<B>(context, x.tested.view(), weight, found);
-            CHECK(mor::to_host(mor::ConstMatrixView<B>{found}) ==
-                  mor::to_host(mor::ConstMatrixView<B>{expected}));
-            mor::testing::fill_from(weight.value(),
-                                    mor::testing::normal_values(bench.random(), in * out, 1));
+            const auto value = std::as_const(weight).value_matrix();
+            Matrix y{{rows, out}}, dx{{rows, in}};
+            ops::linear<B>(context, x.view(), value, y.view());
+            ops::linear_backward_input<B>(context, dy.view(), value, dx.view());
+            for (int use = 0; use < 2; ++use) {  // each half may have packed it for the other
+                Matrix found_y{{rows, out}}, found_dx{{rows, in}};
+                ops::linear<B>(context, x.view(), weight, found_y.view());
+                ops::linear_backward_input<B>(context, dy.view(), weight, found_dx.view());
+                CHECK(mor::to_host(found_y.view()) == mor::to_host(y.view()));
+                CHECK(mor::to_host(found_dx.view()) == mor::to_host(dx.view()));
+            }
+            mor::testing::random_fill(weight.value(), bench.random());
         }
     }
 }

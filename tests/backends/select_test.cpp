@@ -128,6 +128,80 @@ TEST_CASE_TEMPLATE_DEFINE("top_k agrees with the oracle on random scores with ma
 }
 TEST_CASE_TEMPLATE_APPLY(top_k_random, BackendsUnderTest);
 
+TEST_CASE_TEMPLATE_DEFINE("top_k takes rows of sequences only", B, top_k_outside) {
+    CHECK(top_k<B>({9, 9, 1, 2, 3, 9}, {2, 5}, {2}) == "3 4");
+    CHECK(top_k<B>({9, 9, 1, 2, 3, 9}, {2, 5}, {3}) == "2 3 4");
+    CHECK(top_k<B>({9, 1, 2, 9}, {1, 1, 3, 3}, {7, 1, 7}) == "2");
+    CHECK(top_k<B>({9, 9}, {1, 1}, {1}).empty());
+}
+TEST_CASE_TEMPLATE_APPLY(top_k_outside, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("top_k tells all numbers apart that are not equal", B, top_k_numbers) {
+    using T = typename B::Element;
+    const double largest = double{std::numeric_limits<T>::max()};
+    const double least = double{std::numeric_limits<T>::denorm_min()};
+    const double above_one = 1 + double{std::numeric_limits<T>::epsilon()};
+    // Descending, but for what is equal.
+    const std::vector<double> scores{infinity, largest,   above_one,    1,        least,
+                                     -0.0,     0.0,       -least,       -1,       -above_one,
+                                     -largest, -infinity, not_a_number, -infinity};
+    const auto rows = static_cast<Index>(scores.size());
+    for (Index k = 0; k <= rows; ++k) {
+        std::vector<Index> first;
+        for (Index i = 0; i < k; ++i) {
+            first.push_back(i);
+        }
+        CHECK(top_k<B>(scores, {0, rows}, {k}) == text(first));
+        // In the other order ties are those of other rows.
+        const std::vector<double> ascending(scores.rbegin(), scores.rend());
+        CHECK(top_k<B>(ascending, {0, rows}, {k}) == top_k<Oracle>(ascending, {0, rows}, {k}));
+    }
+}
+TEST_CASE_TEMPLATE_APPLY(top_k_numbers, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("top_k agrees with the oracle on sequences of any length", B,
+                          top_k_lengths) {
+    mor::Random random{12};
+    // Around the sizes of teams and their multiples.
+    const std::vector<Index> lengths{1,   2,   5,   6,   7,   11,  12,    13,    31,    32,   33,
+                                     255, 256, 257, 511, 512, 513, 1'000, 2'048, 3'001, 5'000};
+    // How many values there are: many ties, some, and hardly any.
+    for (const Index num_values : {Index{1}, Index{2}, Index{50}, Index{1} << 20}) {
+        for (const Index length : lengths) {
+            CAPTURE(num_values);
+            CAPTURE(length);
+            std::vector<double> scores;
+            for (const Index value : mor::testing::uniform_integers(
+                     random, 2 * length, -num_values / 2, num_values - num_values / 2)) {
+                scores.push_back(static_cast<double>(value) / 64);
+            }
+            scores[static_cast<std::size_t>(random.below(2 * length))] = not_a_number;
+            scores[static_cast<std::size_t>(random.below(2 * length))] = infinity;
+            scores[static_cast<std::size_t>(random.below(2 * length))] = -infinity;
+            const std::vector<Index> offsets{0, length, 2 * length};
+            for (const Index k : {Index{1}, length / 3, length - 1, length + 1}) {
+                CHECK(top_k<B>(scores, offsets, {k, length - k}) ==
+                      top_k<Oracle>(scores, offsets, {k, length - k}));
+            }
+        }
+    }
+}
+TEST_CASE_TEMPLATE_APPLY(top_k_lengths, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("top_k agrees with the oracle on many sequences", B, top_k_many) {
+    mor::Random random{13};
+    std::vector<Index> offsets{0};
+    std::vector<Index> k;
+    for (int s = 0; s < 700; ++s) {
+        const Index length = random.below(6);
+        offsets.push_back(offsets.back() + length);
+        k.push_back(random.below(length + 2));
+    }
+    const std::vector<double> scores = mor::testing::normal_values(random, offsets.back());
+    CHECK(top_k<B>(scores, offsets, k) == top_k<Oracle>(scores, offsets, k));
+}
+TEST_CASE_TEMPLATE_APPLY(top_k_many, BackendsUnderTest);
+
 TEST_CASE_TEMPLATE_DEFINE("select_greater keeps what exceeds the bound, and not NaN", B,
                           select_greater_basic) {
     CHECK(select_greater<B>({5, 1, 4, 2, 3}, 2) == "0 2 4");

@@ -35,6 +35,10 @@ concept PacksWeights = Backend<B> && requires {
     { B::PackedWeight::pays(Index{}, Index{}) } -> std::same_as<bool>;
 };
 
+/// One whose packed weights op::LinearBackwardInput takes too.
+template <class B>
+concept PacksWeightsForGradients = PacksWeights<B> && B::PackedWeight::serves_input_gradient;
+
 /// A backend whose memory ordinary code can read and write.
 template <class B>
 concept HostBackend = Backend<B> && std::same_as<typename B::Space, HostSpace>;

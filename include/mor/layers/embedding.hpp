@@ -9,7 +9,6 @@
 #include <mor/ops/embedding.hpp>
 
 #include <optional>
-#include <utility>
 
 namespace mor {
 
@@ -52,7 +51,7 @@ public:
             head_->backward(context, x, dlogits, dx, Write::overwrite);
         } else {
             ops::linear_backward_weight(context, dlogits, x, table_.gradient_matrix());
-            ops::linear_backward_input(context, dlogits, std::as_const(table_).value_matrix(), dx);
+            ops::linear_backward_input(context, dlogits, table_, dx);
         }
     }
 

@@ -37,7 +37,7 @@ public:
     }
     void backward_input(Context<B>& context, ConstMatrixView<B> dy, MatrixView<B> dx,
                         Write write) const {
-        ops::linear_backward_input(context, dy, weight_.value_matrix(), dx, write);
+        ops::linear_backward_input(context, dy, weight_, dx, write);
     }
 
     [[nodiscard]] Index outputs() const { return weight_.shape()[0]; }

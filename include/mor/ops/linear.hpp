@@ -26,6 +26,12 @@ void expect_linear(ConstMatrixView<B> x, ConstMatrixView<B> weight, ConstMatrixV
     expect_extents("linear", "y", y, {x.rows(), weight.rows()});
 }
 template <Backend B>
+void expect_linear_backward_input(ConstMatrixView<B> dy, ConstMatrixView<B> weight,
+                                  ConstMatrixView<B> dx) {
+    expect_extents("linear_backward_input", "dy", dy, {dy.rows(), weight.rows()});
+    expect_extents("linear_backward_input", "dx", dx, {dy.rows(), weight.columns()});
+}
+template <Backend B>
 void count_linear(Context<B>& context, ConstMatrixView<B> rows, ConstMatrixView<B> weight) {
     context.count_flops(2.0 * static_cast<double>(rows.rows()) *
                         static_cast<double>(weight.size()));
@@ -61,10 +67,26 @@ void linear(Context<B>& context, ConstMatrixView<B> x, const Parameter<B>& weigh
 template <Backend B>
 void linear_backward_input(Context<B>& context, ConstMatrixView<B> dy, ConstMatrixView<B> weight,
                            MatrixView<B> dx, Write write = Write::overwrite) {
-    expect_extents("linear_backward_input", "dy", dy, {dy.rows(), weight.rows()});
-    expect_extents("linear_backward_input", "dx", dx, {dy.rows(), weight.columns()});
+    expect_linear_backward_input<B>(dy, weight, dx);
     count_linear(context, dy, weight);
     Kernel<op::LinearBackwardInput, B>::run(context, dy, weight, dx, write);
+}
+
+/// The same with a parameter [out, in], which the backend may keep packed for this.
+template <Backend B>
+void linear_backward_input(Context<B>& context, ConstMatrixView<B> dy, const Parameter<B>& weight,
+                           MatrixView<B> dx, Write write = Write::overwrite) {
+    const ConstMatrixView<B> value = weight.value_matrix();
+    if constexpr (PacksWeightsForGradients<B>) {
+        if (weight.is_packed() || B::PackedWeight::pays(dy.rows(), value.rows())) {
+            expect_linear_backward_input<B>(dy, value, dx);
+            count_linear(context, dy, value);
+            Kernel<op::LinearBackwardInput, B>::run(context, dy, weight.packed(context.backend()),
+                                                    dx, write);
+            return;
+        }
+    }
+    linear_backward_input(context, dy, value, dx, write);
 }
 
 /// dweight += dy^T * x. dy [rows, out], x [rows, in], dweight [out, in].

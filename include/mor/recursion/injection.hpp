@@ -100,10 +100,8 @@ struct InputInjection {
             ops::copy<B>(context, dx, dy);
             ops::linear_backward_weight<B>(context, dy, saved.x, state_.gradient_matrix());
             ops::linear_backward_weight<B>(context, dy, entered, input_.gradient_matrix());
-            ops::linear_backward_input<B>(context, dy, std::as_const(state_).value_matrix(), dx,
-                                          Write::overwrite);
-            ops::linear_backward_input<B>(context, dy, std::as_const(input_).value_matrix(),
-                                          dentered, Write::accumulate);
+            ops::linear_backward_input(context, dy, state_, dx, Write::overwrite);
+            ops::linear_backward_input(context, dy, input_, dentered, Write::accumulate);
         }
         /// The sum of both, and a little noise.
         void initialize(Random& random, double deviation) {

@@ -3,6 +3,8 @@
 // A system whose products multiply factors of 16 bits: `Cuda<float, cuda::BFloat16Products<S>>`.
 #pragma once
 
+#include <mor/backends/cuda/rounded_factor.hpp>
+#include <mor/backends/cuda/rounded_weight.hpp>
 #include <mor/backends/cuda/system.hpp>
 #include <mor/core/bfloat16.hpp>
 #include <mor/core/joined.hpp>
@@ -14,11 +16,16 @@ namespace mor::cuda {
 
 namespace detail {
 
-struct RoundEach {
-    const float* from;
+/// Writes element i of [rows, columns] of a matrix that RoundRows has rounded.
+struct WidenRows {
+    const BFloat16* from;
     float* to;
+    Index columns;
+    Index pitch;
 
-    MOR_HOST_DEVICE void operator()(Index i) const { to[i] = to_float(to_bfloat16(from[i])); }
+    MOR_HOST_DEVICE void operator()(Index i) const {
+        to[i] = to_float(from[i / columns * pitch + i % columns]);
+    }
 };
 
 inline constexpr std::string_view bfloat16_suffix = " with bfloat16 products";
@@ -31,6 +38,7 @@ template <System S>
 class BFloat16Products : public S {
 public:
     using typename S::Space;
+    using PackedWeight = RoundedWeight<Space>;
     static constexpr std::string_view name = Joined<&S::name, &detail::bfloat16_suffix>::text;
 
     using S::S;
@@ -38,9 +46,8 @@ public:
     /// See product.hpp.
     void product(const Factor<float, Space>& a, const Factor<float, Space>& b,
                  View<float, 2, Space> c, Write write) const {
-        constexpr Index fewest_columns = 8;
         const bool is_forward = a.reading == Reading::as_stored && b.reading == Reading::transposed;
-        if (is_forward && c.columns() < fewest_columns) {
+        if (is_forward && c.columns() < PackedWeight::fewest_outputs) {
             S::product(a, b, c, write);
         } else if constexpr (requires { S::product_of_rounded(a, b, c, write); }) {
             S::product_of_rounded(a, b, c, write);
@@ -51,10 +58,29 @@ public:
         }
     }
 
+    /// The same, to the bit, with a second factor that is rounded already.
+    void product(const Factor<float, Space>& a, const RoundedFactor<Space>& b,
+                 View<float, 2, Space> c, Write write) const {
+        if constexpr (requires { S::product_of_rounded(a, b, c, write); }) {
+            S::product_of_rounded(a, b, c, write);
+        } else {
+            const auto rounded_a = rounded(a.matrix);
+            const auto widened_b = widened(b.rows, b.columns);
+            S::product({rounded_a.view(), a.reading}, {widened_b.view(), b.reading}, c, write);
+        }
+    }
+
 private:
     [[nodiscard]] Tensor<float, 2, Space> rounded(View<const float, 2, Space> matrix) const {
-        Tensor<float, 2, Space> result{matrix.extents()};
-        this->for_each(matrix.size(), detail::RoundEach{matrix.data(), result.view().data()});
+        Tensor<BFloat16, 2, Space> rows{{matrix.rows(), rounded_pitch(matrix.columns())}};
+        round_rows(*this, matrix, rows.view());
+        return widened(rows.view(), matrix.columns());
+    }
+    [[nodiscard]] Tensor<float, 2, Space> widened(View<const BFloat16, 2, Space> rows,
+                                                  Index columns) const {
+        Tensor<float, 2, Space> result{{rows.rows(), columns}};
+        this->for_each(result.size(), detail::WidenRows{rows.data(), result.view().data(), columns,
+                                                        rows.columns()});
         return result;
     }
 };

@@ -12,6 +12,22 @@
 
 namespace mor {
 
+namespace cuda::detail {
+
+/// What is kept of a weight for the products of S: nothing, which is no packed weight, if they read
+/// it as it is.
+template <class S>
+struct PackedWeightOf {
+    struct Type {};
+};
+template <class S>
+    requires requires { typename S::PackedWeight; }
+struct PackedWeightOf<S> {
+    using Type = typename S::PackedWeight;
+};
+
+}  // namespace cuda::detail
+
 /// Computes in T by kernels that `S` runs. `mor::Cuda<float>` needs nvcc and a GPU;
 /// `mor::Cuda<float, mor::cuda::HostSystem>` neither.
 template <std::floating_point T, cuda::System S>
@@ -20,6 +36,7 @@ public:
     using Element = T;
     using System = S;
     using Space = typename S::Space;
+    using PackedWeight = typename cuda::detail::PackedWeightOf<S>::Type;
     static constexpr std::string_view name = S::name;
 
     Cuda() = default;

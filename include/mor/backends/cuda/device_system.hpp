@@ -7,6 +7,7 @@
 #include <mor/backends/cuda/device_product.hpp>
 #include <mor/backends/cuda/device_space.hpp>
 #include <mor/backends/cuda/device_team.hpp>
+#include <mor/backends/cuda/rounded_factor.hpp>
 #include <mor/backends/cuda/system.hpp>
 #include <mor/core/bfloat16.hpp>
 
@@ -25,24 +26,6 @@
 #include <string_view>
 
 namespace mor::cuda {
-
-namespace detail {
-
-/// Rows of floats, rounded, to rows that begin every `pitch` elements, with zeros between them.
-struct RoundRows {
-    const float* from;
-    BFloat16* to;
-    Index columns;
-    Index pitch;
-
-    MOR_HOST_DEVICE void operator()(Index i) const {
-        const Index column = i % pitch;
-        const bool is_between = column >= columns;
-        to[i] = is_between ? BFloat16{} : to_bfloat16(from[i / pitch * columns + column]);
-    }
-};
-
-}  // namespace detail
 
 /// Where kernels run: the device that is CUDA's current one when the first DeviceSystem of the
 /// process is made. Copies share what they keep. Several host threads may use one at once: the GPU
@@ -133,7 +116,15 @@ public:
         if (has_terms(a, c, write)) {
             // The factors' memory is used again by the next product, which comes after this one.
             const std::lock_guard lock{state_->rounding};
-            multiply(rounded(a, state_->a), rounded(b, state_->b), c, write);
+            multiply(operand(rounded(a, state_->a)), operand(rounded(b, state_->b)), c, write);
+        }
+    }
+    /// The same, to the bit, with a second factor that is rounded already.
+    void product_of_rounded(const Factor<float, Space>& a, const RoundedFactor<Space>& b,
+                            View<float, 2, Space> c, Write write) const {
+        if (has_terms(a, c, write)) {
+            const std::lock_guard lock{state_->rounding};
+            multiply(operand(rounded(a, state_->a)), operand(b), c, write);
         }
     }
 
@@ -198,20 +189,24 @@ private:
                 .reading = factor.reading};
     }
 
-    [[nodiscard]] ProductFactor rounded(const Factor<float, Space>& factor, Scratch& memory) const {
-        // Rows begin where a thread can load as much at once as it likes, whatever their length.
-        constexpr Index row_grain = 8;
-        const View<const float, 2, Space> from = factor.matrix;
-        const Index pitch = (from.columns() + row_grain - 1) / row_grain * row_grain;
-        auto* const to = static_cast<BFloat16*>(
-            memory.at_least(static_cast<std::size_t>(from.rows() * pitch) * sizeof(BFloat16)));
-        for_each(from.rows() * pitch, detail::RoundRows{from.data(), to, from.columns(), pitch});
-        return {.data = to,
+    [[nodiscard]] static ProductFactor operand(const RoundedFactor<Space>& factor) {
+        return {.data = factor.rows.data(),
                 .type = CUDA_R_16BF,
-                .rows = from.rows(),
-                .columns = from.columns(),
-                .pitch = pitch,
+                .rows = factor.rows.rows(),
+                .columns = factor.columns,
+                .pitch = factor.rows.columns(),
                 .reading = factor.reading};
+    }
+
+    [[nodiscard]] RoundedFactor<Space> rounded(const Factor<float, Space>& factor,
+                                               Scratch& memory) const {
+        const View<const float, 2, Space> from = factor.matrix;
+        const Index pitch = rounded_pitch(from.columns());
+        const auto bytes = static_cast<std::size_t>(from.rows() * pitch) * sizeof(BFloat16);
+        const View<BFloat16, 2, Space> to{static_cast<BFloat16*>(memory.at_least(bytes)),
+                                          {from.rows(), pitch}};
+        round_rows(*this, from, to);
+        return {to, from.columns(), factor.reading};
     }
 
     /// Whether there is something to multiply; else c is what an empty sum makes of it.

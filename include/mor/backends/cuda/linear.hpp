@@ -19,6 +19,14 @@ struct Kernel<op::Linear, Cuda<T, S>> {
         context.backend().system().product(Factor{x}, Factor{weight, cuda::Reading::transposed}, y,
                                            write);
     }
+
+    /// The same with a weight that is rounded already, to the bit.
+    static void run(Context<B>& context, ConstMatrixView<B> x,
+                    const typename B::PackedWeight& weight, MatrixView<B> y, Write write) {
+        using Factor = cuda::Factor<T, typename B::Space>;
+        context.backend().system().product(Factor{x}, weight.factor(cuda::Reading::transposed), y,
+                                           write);
+    }
 };
 
 // dx = dy weight
@@ -30,6 +38,14 @@ struct Kernel<op::LinearBackwardInput, Cuda<T, S>> {
                     MatrixView<B> dx, Write write) {
         using Factor = cuda::Factor<T, typename B::Space>;
         context.backend().system().product(Factor{dy}, Factor{weight}, dx, write);
+    }
+
+    /// The same with a weight that is rounded already, to the bit.
+    static void run(Context<B>& context, ConstMatrixView<B> dy,
+                    const typename B::PackedWeight& weight, MatrixView<B> dx, Write write) {
+        using Factor = cuda::Factor<T, typename B::Space>;
+        context.backend().system().product(Factor{dy}, weight.factor(cuda::Reading::as_stored), dx,
+                                           write);
     }
 };
 

@@ -1,72 +1,172 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Selection of the Cuda backend. The best k of each sequence: two stable sorts, the second by
-// sequence, after which a row's place says its rank.
+// Selection of the Cuda backend. The best k of each sequence: a team counts how many scores reach a
+// bound, until k do.
 #pragma once
 
-#include <mor/backends/cuda/arena_allocator.hpp>
 #include <mor/backends/cuda/compaction.hpp>
 #include <mor/backends/cuda/device.hpp>
+#include <mor/backends/cuda/team_scan.hpp>
 #include <mor/ops/select.hpp>
 
-#include <thrust/functional.h>
-#include <thrust/sort.h>
-
+#include <bit>
+#include <cstddef>
+#include <cstdint>
 #include <limits>
+#include <type_traits>
 
 namespace mor {
+
+namespace cuda::detail {
+
+/// An integer in the order of numbers. NaN is as low as -infinity; -0 equals 0.
+template <class T>
+[[nodiscard]] MOR_HOST_DEVICE constexpr auto ordered_key(T score) {
+    static_assert(std::numeric_limits<T>::is_iec559);
+    using Key =
+        std::conditional_t<sizeof(T) == sizeof(std::uint32_t), std::uint32_t, std::uint64_t>;
+    constexpr Key sign = Key{1} << (std::numeric_limits<Key>::digits - 1);
+    // A NaN is not itself. The sum makes -0 the same as 0.
+    const T number = score == score ? score + T{0} : -std::numeric_limits<T>::infinity();
+    const Key bits = std::bit_cast<Key>(number);
+    return (bits & sign) != 0 ? ~bits : bits | sign;
+}
+
+/// What the kernel is called with, and the work of one team: a sequence.
+template <class B>
+struct BestOfSequences {
+    using T = typename B::Element;
+    using Key = decltype(ordered_key(T{}));
+    static constexpr std::size_t shared_bytes = most_team_threads * sizeof(Index);
+
+    ConstVectorView<B> scores;
+    ConstIndexView<B> offsets;
+    ConstIndexView<B> k;
+    IndexView<B> kept;
+    IndexView<B> total;  // [1], how many all sequences keep
+
+    template <class Team>
+    MOR_HOST_DEVICE void run(Team& team, Index s) const {
+        Index earlier = 0;
+        for (Index i = team.rank(); i < s; i += team.size()) {
+            earlier += num_kept(i);
+        }
+        earlier = team.sum(earlier);
+        const Index count = num_kept(s);
+        if (s + 1 == k.size() && team.rank() == 0) {
+            in_kernel(total)[0] = earlier + count;
+        }
+        const Index first = in_kernel(offsets)[s];
+        const Index last = in_kernel(offsets)[s + 1];
+        Index* const out = in_kernel(kept).data() + earlier;
+        if (count == last - first) {
+            for (Index i = team.rank(); i < count; i += team.size()) {
+                out[i] = first + i;
+            }
+        } else if (count > 0) {
+            keep(team, first, last, find_bound(team, first, last, count), out);
+        }
+    }
+
+private:
+    /// What is kept: keys of `high` or more, and of those in [low, high) the first `num_equal`; if
+    /// that is not 0, they are equal.
+    struct Bound {
+        Key low;
+        Key high;
+        Index num_equal;
+    };
+
+    [[nodiscard]] MOR_HOST_DEVICE Index num_kept(Index s) const {
+        const Index length = in_kernel(offsets)[s + 1] - in_kernel(offsets)[s];
+        const Index wanted = in_kernel(k)[s];
+        return wanted < 0 ? 0 : wanted < length ? wanted : length;
+    }
+
+    [[nodiscard]] MOR_HOST_DEVICE Key key(Index row) const {
+        return ordered_key(in_kernel(scores)[row]);
+    }
+
+    /// The bound of the best `count` rows, more than none and fewer than all. Where scores differ,
+    /// it takes little more than log2(rows) rounds to part two neighbours.
+    template <class Team>
+    [[nodiscard]] MOR_HOST_DEVICE Bound find_bound(Team& team, Index first, Index last,
+                                                   Index count) const {
+        Key largest = 0;
+        Key smallest_inverted = 0;
+        for (Index row = first + team.rank(); row < last; row += team.size()) {
+            const Key here = key(row);
+            largest = here > largest ? here : largest;
+            smallest_inverted = ~here > smallest_inverted ? ~here : smallest_inverted;
+        }
+        // More rows than `count` reach `low`; `num_high` reach `high`, at most `count`.
+        Key low = ~team.max(smallest_inverted);
+        Key high = team.max(largest) + 1;
+        Index num_high = 0;
+        while (high - low > 1 && num_high < count) {
+            const Key middle = low + (high - low) / 2;
+            Index reaching = 0;
+            for (Index row = first + team.rank(); row < last; row += team.size()) {
+                reaching += key(row) >= middle ? 1 : 0;
+            }
+            reaching = team.sum(reaching);
+            if (reaching > count) {
+                low = middle;
+            } else {
+                high = middle;
+                num_high = reaching;
+            }
+        }
+        return {low, high, count - num_high};
+    }
+
+    /// Each thread owns a piece of the sequence, and counts what the pieces before it keep.
+    template <class Team>
+    MOR_HOST_DEVICE void keep(Team& team, Index first, Index last, const Bound& bound,
+                              Index* out) const {
+        const Index piece = (last - first + team.size() - 1) / team.size();
+        const Index begin = first + team.rank() * piece;
+        const Index end = begin + piece < last ? begin + piece : last;
+        Index above = 0;
+        Index equal = 0;
+        for (Index row = begin; row < end; ++row) {
+            const Key here = key(row);
+            above += here >= bound.high ? 1 : 0;
+            equal += here >= bound.low && here < bound.high ? 1 : 0;
+        }
+        Index* const memory = team.template shared<Index>();
+        above = sum_before(team, above, memory);
+        equal = sum_before(team, equal, memory);
+        for (Index row = begin; row < end; ++row) {
+            const Key here = key(row);
+            const bool is_above = here >= bound.high;
+            const bool is_equal = here >= bound.low && !is_above;
+            if (is_above || (is_equal && equal < bound.num_equal)) {
+                out[above + (equal < bound.num_equal ? equal : bound.num_equal)] = row;
+            }
+            above += is_above ? 1 : 0;
+            equal += is_equal ? 1 : 0;
+        }
+    }
+};
+
+}  // namespace cuda::detail
 
 template <class T, class S>
 struct Kernel<op::TopK, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
     static Index run(Context<B>& context, ConstVectorView<B> scores, ConstIndexView<B> offsets,
-                     ConstIndexView<B> k, IndexView<B> kept,
-                     [[maybe_unused]] std::optional<Index> known) {
-        const auto& system = context.backend().system();
-        const Index rows = scores.size();
+                     ConstIndexView<B> k, IndexView<B> kept, std::optional<Index> known) {
+        if (k.empty()) {
+            return 0;
+        }
         const typename Arena<typename B::Space>::Scope scope{context.arena()};
-        const VectorView<B> sorted = context.vector(rows);
-        const IndexView<B> order = context.indices(rows);
-        system.for_each(rows, [=] MOR_HOST_DEVICE(Index i) {
-            const T score = cuda::in_kernel(scores)[i];
-            // A NaN is not itself. The sum makes -0 the same as 0.
-            cuda::in_kernel(sorted)[i] =
-                score == score ? score + T{0} : -std::numeric_limits<T>::infinity();
-            cuda::in_kernel(order)[i] = i;
-        });
-        sort_by_key(context, sorted, order, thrust::greater<T>{});
-
-        const IndexView<B> sequences = context.indices(rows);
-        system.for_each(rows, [=] MOR_HOST_DEVICE(Index place) {
-            cuda::in_kernel(sequences)[place] =
-                cuda::detail::sequence_of(cuda::in_kernel(offsets), cuda::in_kernel(order)[place]);
-        });
-        sort_by_key(context, sequences, order, thrust::less<Index>{});
-
-        const IndexView<B> is_kept = context.indices(rows);
-        system.for_each(rows, [=] MOR_HOST_DEVICE(Index place) {
-            const Index s = cuda::in_kernel(sequences)[place];
-            const bool has_sequence = s >= 0 && s < k.size();
-            const bool is_best =
-                has_sequence && place - cuda::in_kernel(offsets)[s] < cuda::in_kernel(k)[s];
-            cuda::in_kernel(is_kept)[cuda::in_kernel(order)[place]] = is_best ? 1 : 0;
-        });
-        return cuda::detail::compact(
-            context, rows,
-            [=] MOR_HOST_DEVICE(Index i) { return cuda::in_kernel(is_kept)[i] == 1; }, kept);
-    }
-
-private:
-    template <class Key, class Before>
-    static void sort_by_key(Context<B>& context, View<Key, 1, typename B::Space> keys,
-                            IndexView<B> values, const Before& before) {
-        cuda::ArenaAllocator allocator{context.arena()};
-        context.backend().system().run_algorithm(
-            "thrust::stable_sort_by_key", allocator, [&](const auto& policy) {
-                thrust::stable_sort_by_key(policy, keys.data(), keys.data() + keys.size(),
-                                           values.data(), before);
-            });
+        const cuda::detail::BestOfSequences<B> best{scores, offsets, k, kept, context.indices(1)};
+        context.backend().system().for_each_team(
+            k.size(), best.shared_bytes,
+            [=] MOR_HOST_DEVICE(typename S::Team & team, Index s) { best.run(team, s); });
+        return known ? *known : to_host(best.total).front();
     }
 };
 

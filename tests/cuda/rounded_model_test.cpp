@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Whole models whose products keep their weights rounded, against those that round them for each
+// product. The backend under test is that of under_test.hpp, found by the include path.
+#include "under_test.hpp"
+#include <mor/generate/generate.hpp>
+#include <mor/train/trainer.hpp>
+
+#include <doctest/doctest.h>
+#include <unit/train/token_text.hpp>
+
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace mor::test;
+using mor::Index;
+using Tested = std::tuple_element_t<0, backend_tests::BackendsUnderTest>;
+using System = Tested::System;
+
+/// The same products of weights that are rounded for each.
+struct ForgetfulSystem : System {
+    struct PackedWeight {};
+};
+using Forgetful = mor::Cuda<float, ForgetfulSystem>;
+static_assert(mor::PacksWeights<Tested> && !mor::PacksWeights<Forgetful>);
+
+/// Counts how often weights are rounded.
+struct CountingSystem : System {
+    struct PackedWeight : System::PackedWeight {
+        static inline Index num_packed = 0;
+
+        template <mor::Backend B>
+        void pack(const B& backend, mor::ConstMatrixView<B> weight) {
+            ++num_packed;
+            System::PackedWeight::pack(backend, weight);
+        }
+    };
+};
+using Counting = mor::Cuda<float, CountingSystem>;
+
+/// Weights after some updates, and then the tokens that follow a prompt.
+template <class A, mor::Backend B>
+std::pair<std::vector<float>, std::vector<mor::TokenId>> train_and_generate() {
+    B backend;
+    mor::Model<A, B> model{backend, small_config<A>(), small_options<A>(), 3};
+    fill_zero_parameters(model);
+    const auto text = random_text(500);
+    mor::Trainer trainer{model, text, text.all(), {.batch = 3, .sequence = 20, .micro_batches = 2}};
+    for (int step = 0; step < 3; ++step) {
+        trainer.step();
+    }
+    std::vector<mor::TokenId> tokens;
+    const auto generated = generate(model, std::vector<mor::TokenId>{3, 1, 4, 1, 5},
+                                    {.max_new_tokens = 12, .sampling = {.temperature = 0}});
+    for (const mor::GeneratedToken& token : generated.tokens) {
+        tokens.push_back(token.token);
+    }
+    return {weights_of(model), tokens};
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("kept weights train and generate the same, to the bit", A, mor::Vanilla,
+                   mor::MoRExpert<mor::MiddleCycle>, mor::MoRToken<mor::Cycle>, CycleInputInjection,
+                   SequenceLowRank) {
+    CHECK(train_and_generate<A, Tested>() == train_and_generate<A, Forgetful>());
+}
+
+TEST_CASE_TEMPLATE("a weight is rounded once an update, however often it is multiplied", A,
+                   mor::Vanilla, mor::MoRExpert<mor::MiddleCycle>) {
+    using Weight = CountingSystem::PackedWeight;
+    Counting backend;
+    mor::Model<A, Counting> model{backend, small_config<A>(), small_options<A>(), 3};
+    Index num_weights = 0;
+    std::as_const(model).visit_parameters([&](const auto& parameter) {
+        const std::vector<Index>& shape = parameter.shape();
+        num_weights += shape.size() == 2 && Weight::pays(1, shape[0]) ? 1 : 0;
+    });
+    REQUIRE(num_weights > 0);
+    const auto text = random_text(500);
+    mor::Trainer trainer{model, text, text.all(), {.batch = 3, .sequence = 20, .micro_batches = 2}};
+    for (int step = 0; step < 3; ++step) {
+        Weight::num_packed = 0;
+        trainer.step();
+        CHECK(Weight::num_packed == num_weights);
+    }
+}
