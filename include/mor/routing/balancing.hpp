@@ -105,9 +105,8 @@ public:
                   ConstIndexView<B> best, const StepGradient<B>& gradient,
                   MatrixView<B> dgate) const {
         const double scale = gradient.loss_scale;
-        const double loss =
-            ops::balancing_loss<B>(context, gate, best, options_.coefficient * scale, dgate);
-        add_loss(*gradient.losses, "balancing", loss * scale, options_.coefficient);
+        ops::balancing_loss<B>(context, gate, best, options_.coefficient * scale, dgate, scale,
+                               gradient.losses->slot("balancing", options_.coefficient));
     }
 
     template <Backend B>
