@@ -207,8 +207,9 @@ void cross_entropy(benchmark::State& state) {
     const auto dlogits = f.context.matrix(rows, 49'152);
     const auto targets = f.context.arena().make<mor::TokenId, 1>({rows});
     std::fill_n(targets.data(), rows, 7);
+    const auto sum = f.context.arena().make_zero<double, 1>({1});
     for (auto _ : state) {
-        benchmark::DoNotOptimize(ops::cross_entropy<Cpu>(f.context, logits, targets, 1.0, dlogits));
+        ops::cross_entropy<Cpu>(f.context, logits, targets, 1.0, dlogits, 1.0, sum);
     }
     benchmarks::report(state, roofline, 12.0 * static_cast<double>(logits.size()),
                        bytes_of(2 * logits.size()));
@@ -222,9 +223,14 @@ void adamw(benchmark::State& state) {
     const auto value = f.matrix(1, count);
     const auto m = f.context.zero_matrix(1, count);
     const auto v = f.context.zero_matrix(1, count);
-    const mor::AdamWStep step{.learning_rate = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8};
+    const mor::TensorTable<Cpu> table{
+        {{.gradient = gradient.flat(), .value = value.flat(), .m = m.flat(), .v = v.flat()}}};
+    const mor::AdamWStep step{.learning_rate = 1e-3};
+    const auto scales = f.context.arena().make_zero<double, 1>({mor::num_trained_groups});
+    std::fill_n(scales.data(), scales.size(), 1.0);
     for (auto _ : state) {
-        ops::adamw<Cpu>(f.context, step, gradient.flat(), value.flat(), m.flat(), v.flat());
+        ops::adamw<Cpu>(f.context, {.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8}, {&step, {1}},
+                        scales, table);
     }
     benchmarks::report(state, roofline, 14.0 * static_cast<double>(count), bytes_of(7 * count));
 }

@@ -201,7 +201,7 @@ private:
     double time_losses() {
         double seconds = 0;
         if constexpr (mor::LearnedRouter<typename A::Router, B>) {
-            std::vector<mor::LossTerm> losses;
+            mor::LossTerms<B> losses;
             for (std::size_t i = trace_.steps.size(); i > 0; --i) {
                 auto& step = trace_.steps[i - 1];
                 const auto weight = context_.zero_vector(step.weight.size());

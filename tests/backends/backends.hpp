@@ -62,6 +62,15 @@ struct Pair {
     }
 };
 
+/// What add(sum) makes of a sum in the backend's memory that begins as `first`.
+template <Backend B, class Add>
+[[nodiscard]] double sum_after(Add&& add, double first = 0) {
+    Tensor<double, 1, typename B::Space> sum{{1}};
+    mor::from_host(sum.view(), std::vector<double>{first});
+    add(sum.view());
+    return mor::to_host(sum.view()).front();
+}
+
 /// Hands code that runs on both sides the context and the views of its side.
 template <Backend Side, bool is_oracle>
 struct OneSide {
@@ -75,6 +84,11 @@ struct OneSide {
         } else {
             return pair.tested.view();
         }
+    }
+
+    template <class Add>
+    [[nodiscard]] double sum_after(Add&& add) const {
+        return backend_tests::sum_after<B>(add);
     }
 };
 

@@ -28,17 +28,24 @@ TEST_CASE_TEMPLATE_DEFINE("cross_entropy and its gradient agree with the oracle"
             auto targets = bench.integers(some_targets(bench.random(), rows, vocabulary));
             auto dlogits = bench.matrix(rows, vocabulary);
             bench.run_and_compare(vocabulary, [&](auto side) {
-                return ops::cross_entropy(side.context, side(logits), side(targets), 0.25,
-                                          side(dlogits));
+                return side.sum_after([&](auto sum) {
+                    ops::cross_entropy(side.context, side(logits), side(targets), 0.25,
+                                       side(dlogits), 0.7, sum);
+                });
             });
             bench.expect_agreement(dlogits, vocabulary);
             // Without the gradient, and with the gradient in place of the logits.
             bench.run_and_compare(vocabulary, [&](auto side) {
-                return ops::cross_entropy(side.context, side(logits), side(targets), 0.25, {});
+                return side.sum_after([&](auto sum) {
+                    ops::cross_entropy(side.context, side(logits), side(targets), 0.25, {}, 0.7,
+                                       sum);
+                });
             });
             bench.run_and_compare(vocabulary, [&](auto side) {
-                return ops::cross_entropy(side.context, side(logits), side(targets), 0.25,
-                                          side(logits));
+                return side.sum_after([&](auto sum) {
+                    ops::cross_entropy(side.context, side(logits), side(targets), 0.25,
+                                       side(logits), 0.7, sum);
+                });
             });
             bench.expect_agreement(logits, vocabulary);
         }
@@ -54,10 +61,14 @@ TEST_CASE_TEMPLATE_DEFINE("cross_entropy of known logits; ignored rows have no g
     auto logits = bench.matrix_of(3, 2, {0, log3, 7, 8, 1e4, -1e4});
     auto targets = bench.template integers<TokenId>({0, -100, 0});
     auto dlogits = bench.matrix(3, 2);
-    const double loss = ops::cross_entropy<B>(bench.context(), logits.tested.view(),
-                                              targets.tested.view(), 2.0, dlogits.tested.view());
+    const auto add = [&](auto sum) {
+        ops::cross_entropy<B>(bench.context(), logits.tested.view(), targets.tested.view(), 2.0,
+                              dlogits.tested.view(), 0.5, sum);
+    };
+    // It is added to what was there.
+    const double sum = sum_after<B>(add, 3.0);
     const double tolerance = mor::testing::tolerance<typename B::Element>(2);
-    CHECK(mor::testing::mismatch(loss, std::log(4.0), tolerance) == "");
+    CHECK(mor::testing::mismatch(sum, 3.0 + 0.5 * std::log(4.0), tolerance) == "");
     bench.expect_values(dlogits, {-1.5, 1.5, 0, 0, 0, 0}, 2);
 }
 TEST_CASE_TEMPLATE_APPLY(cross_entropy_by_hand, BackendsUnderTest);
@@ -68,13 +79,17 @@ TEST_CASE_TEMPLATE_DEFINE("cross_entropy names the argument that does not fit", 
     Context<B> context{backend};
     Tensor<TokenId, 1, typename B::Space> targets{{7}}, few{{6}};
     Tensor<typename B::Element, 2, typename B::Space> logits{{7, 5}}, wrong{{7, 4}};
-    const auto loss = [&](auto& to, auto& dlogits) {
-        return ops::cross_entropy<B>(context, logits.view(), to.view(), 1.0, dlogits.view());
+    Tensor<double, 1, typename B::Space> sum{{1}}, two{{2}};
+    const auto loss = [&](auto& to, auto& dlogits, auto& out) {
+        ops::cross_entropy<B>(context, logits.view(), to.view(), 1.0, dlogits.view(), 1.0,
+                              out.view());
     };
-    CHECK_THROWS_WITH_AS((void)loss(few, logits),
+    CHECK_THROWS_WITH_AS(loss(few, logits, sum),
                          "mor::ops::cross_entropy: targets is [6], expected [7]", mor::ShapeError);
-    CHECK_THROWS_WITH_AS((void)loss(targets, wrong),
+    CHECK_THROWS_WITH_AS(loss(targets, wrong, sum),
                          "mor::ops::cross_entropy: dlogits is [7, 4], expected [7, 5]",
                          mor::ShapeError);
+    CHECK_THROWS_WITH_AS(loss(targets, logits, two),
+                         "mor::ops::cross_entropy: sum is [2], expected [1]", mor::ShapeError);
 }
 TEST_CASE_TEMPLATE_APPLY(cross_entropy_shapes, BackendsUnderTest);

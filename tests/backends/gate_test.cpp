@@ -63,8 +63,10 @@ TEST_CASE_TEMPLATE_DEFINE("losses of routers agree with the oracle", B, router_l
         auto logits = bench.vector(rows, 3);
         auto dselection = bench.vector(rows);
         bench.run_and_compare(rows, [&](auto side) {
-            return ops::selection_loss(side.context, side(logits), side(kept), 0.3,
-                                       side(dselection));
+            return side.sum_after([&](auto sum) {
+                ops::selection_loss(side.context, side(logits), side(kept), 0.3, side(dselection),
+                                    0.7, sum);
+            });
         });
         bench.expect_agreement(dselection, 1);
     }
@@ -82,12 +84,16 @@ TEST_CASE_TEMPLATE_DEFINE("losses of routers agree with the oracle", B, router_l
             }
             auto best = bench.integers(chosen);
             bench.run_and_compare(rows * depths, [&](auto side) {
-                return ops::router_z_loss(side.context, side(logits), 0.3, side(dlogits));
+                return side.sum_after([&](auto sum) {
+                    ops::router_z_loss(side.context, side(logits), 0.3, side(dlogits), 0.7, sum);
+                });
             });
             bench.expect_agreement(dlogits, depths);
             bench.run_and_compare(rows * depths, [&](auto side) {
-                return ops::balancing_loss(side.context, side(logits), side(best), 0.3,
-                                           side(dbalance));
+                return side.sum_after([&](auto sum) {
+                    ops::balancing_loss(side.context, side(logits), side(best), 0.3, side(dbalance),
+                                        0.7, sum);
+                });
             });
             bench.expect_agreement(dbalance, 1);
         }
@@ -145,9 +151,13 @@ TEST_CASE_TEMPLATE_DEFINE("gates of no rows are nothing, and their losses zero",
     ops::best_column<B>(context, x, {}, rows);
     ops::pick_column<B>(context, x, rows, none.tested.view());
     ops::pick_column_backward<B>(context, none.tested.view(), rows, x);
-    CHECK(ops::selection_loss<B>(context, none.tested.view(), rows, 1.0, none.tested.view()) == 0);
-    CHECK(ops::router_z_loss<B>(context, x, 1.0, x) == 0);
-    CHECK(ops::balancing_loss<B>(context, x, rows, 1.0, x) == 0);
+    const auto add = [&](auto sum) {
+        const auto nothing = none.tested.view();
+        ops::selection_loss<B>(context, nothing, rows, 1.0, nothing, 1.0, sum);
+        ops::router_z_loss<B>(context, x, 1.0, x, 1.0, sum);
+        ops::balancing_loss<B>(context, x, rows, 1.0, x, 1.0, sum);
+    };
+    CHECK(sum_after<B>(add, 5.0) == 5.0);
 }
 TEST_CASE_TEMPLATE_APPLY(gate_empty, BackendsUnderTest);
 
@@ -188,26 +198,35 @@ TEST_CASE_TEMPLATE_DEFINE("losses of routers by hand, large logits included", B,
     auto logits = bench.vector_of({0, 200, 1000, -300});
     auto kept = bench.integers({0, 1});
     auto dlogits = bench.vector_of({1, 1, 1, 1});
-    const double selection = ops::selection_loss<B>(context, logits.tested.view(),
-                                                    kept.tested.view(), 2.0, dlogits.tested.view());
-    CHECK(mor::testing::mismatch(selection, 1000 + std::log(2.0), tolerance) == "");
+    const auto add_selection = [&](auto sum) {
+        ops::selection_loss<B>(context, logits.tested.view(), kept.tested.view(), 2.0,
+                               dlogits.tested.view(), 0.5, sum);
+    };
+    const double selection = sum_after<B>(add_selection, 1.0);
+    CHECK(mor::testing::mismatch(selection, 1.0 + 0.5 * (1000 + std::log(2.0)), tolerance) == "");
     bench.expect_values(dlogits, {0, 1, 3, 1}, 1);
 
     // Row sums of exp are 4 and, but for nothing, exp(500).
     auto depths = bench.matrix_of(2, 2, {std::log(2.0), std::log(2.0), 500, -500});
     auto ddepths = bench.matrix_of(2, 2, {0, 0, 0, 0});
-    const double z =
-        ops::router_z_loss<B>(context, depths.tested.view(), 0.5, ddepths.tested.view());
-    CHECK(mor::testing::mismatch(z, std::log(4.0) * std::log(4.0) + 250'000, tolerance) == "");
+    const auto add_z = [&](auto sum) {
+        ops::router_z_loss<B>(context, depths.tested.view(), 0.5, ddepths.tested.view(), 2.0, sum);
+    };
+    const double z = sum_after<B>(add_z, 1.0);
+    const double two_z = 2 * (std::log(4.0) * std::log(4.0) + 250'000);
+    CHECK(mor::testing::mismatch(z, 1.0 + two_z, tolerance) == "");
     bench.expect_values(ddepths, {std::log(2.0), std::log(2.0), 500, 0}, 2);
 
     // P = (0.4, 0.6) and f = 2 * (0.25, 0.75).
     auto gate = bench.matrix_of(4, 2, {0.75, 0.25, 0.25, 0.75, 0.35, 0.65, 0.25, 0.75});
     auto best = bench.integers({0, 1, 1, 1});
     auto dgate = bench.matrix_of(4, 2, {0, 0, 0, 0, 0, 0, 0, 0});
-    const double balance = ops::balancing_loss<B>(context, gate.tested.view(), best.tested.view(),
-                                                  8.0, dgate.tested.view());
-    CHECK(mor::testing::mismatch(balance, 0.4 * 0.5 + 0.6 * 1.5, tolerance) == "");
+    const auto add_balance = [&](auto sum) {
+        ops::balancing_loss<B>(context, gate.tested.view(), best.tested.view(), 8.0,
+                               dgate.tested.view(), 3.0, sum);
+    };
+    const double balance = sum_after<B>(add_balance, 1.0);
+    CHECK(mor::testing::mismatch(balance, 1.0 + 3 * (0.4 * 0.5 + 0.6 * 1.5), tolerance) == "");
     bench.expect_values(dgate, {1, 3, 1, 3, 1, 3, 1, 3}, 4);
 }
 TEST_CASE_TEMPLATE_APPLY(losses_by_hand, BackendsUnderTest);
@@ -222,11 +241,14 @@ TEST_CASE_TEMPLATE_DEFINE("gates name the argument that does not fit", B, gate_s
     Tensor<Index, 1, Space> best{{7}}, few{{6}};
     const auto v7 = seven.view();
     const auto v6 = six.view();
+    Tensor<double, 1, Space> sum{{1}}, two{{2}};
     const auto throws = [&](const char* message, auto&& call) {
         CHECK_THROWS_WITH_AS(call(), message, mor::ShapeError);
     };
     throws("mor::ops::selection_loss: dlogits is [6], expected [7]",
-           [&] { (void)ops::selection_loss<B>(context, v7, few.view(), 1.0, v6); });
+           [&] { ops::selection_loss<B>(context, v7, few.view(), 1.0, v6, 1.0, sum.view()); });
+    throws("mor::ops::selection_loss: sum is [2], expected [1]",
+           [&] { ops::selection_loss<B>(context, v7, few.view(), 1.0, v7, 1.0, two.view()); });
     const auto softmax = mor::GateFunction::softmax;
     throws("mor::ops::gate: gate is [7, 2], expected [7, 3]",
            [&] { ops::gate<B>(context, softmax, x.view(), 1.0, wrong.view()); });
@@ -245,12 +267,17 @@ TEST_CASE_TEMPLATE_DEFINE("gates name the argument that does not fit", B, gate_s
     throws("mor::ops::scale: y is [7, 2], expected [7, 3]",
            [&] { ops::scale<B>(context, x.view(), 1.0, wrong.view()); });
     throws("mor::ops::router_z_loss: dlogits is [7, 2], expected [7, 3]",
-           [&] { (void)ops::router_z_loss<B>(context, x.view(), 1.0, wrong.view()); });
-    throws("mor::ops::balancing_loss: best is [6], expected [7]",
-           [&] { (void)ops::balancing_loss<B>(context, x.view(), few.view(), 1.0, x.view()); });
-    throws("mor::ops::balancing_loss: dgate is [7, 2], expected [7, 3]", [&] {
-        (void)ops::balancing_loss<B>(context, x.view(), best.view(), 1.0, wrong.view());
-    });
+           [&] { ops::router_z_loss<B>(context, x.view(), 1.0, wrong.view(), 1.0, sum.view()); });
+    throws("mor::ops::router_z_loss: sum is [2], expected [1]",
+           [&] { ops::router_z_loss<B>(context, x.view(), 1.0, x.view(), 1.0, two.view()); });
+    const auto balance = [&](auto& chosen, auto& dgate, auto& out) {
+        ops::balancing_loss<B>(context, x.view(), chosen.view(), 1.0, dgate.view(), 1.0,
+                               out.view());
+    };
+    throws("mor::ops::balancing_loss: best is [6], expected [7]", [&] { balance(few, x, sum); });
+    throws("mor::ops::balancing_loss: dgate is [7, 2], expected [7, 3]",
+           [&] { balance(best, wrong, sum); });
+    throws("mor::ops::balancing_loss: sum is [2], expected [1]", [&] { balance(best, x, two); });
     throws("mor::ops::pick_column: column is [6], expected [7]",
            [&] { ops::pick_column<B>(context, x.view(), few.view(), v7); });
     throws("mor::ops::pick_column: out is [6], expected [7]",

@@ -43,8 +43,11 @@ TEST_CASE_TEMPLATE_DEFINE("halting by hand", B, halting_by_hand) {
 
     // One step for each row, and what is left for the one that ends.
     auto dshare = bench.vector_of({0, 0});
-    CHECK(ops::ponder_cost<B>(context, {}, probability.tested.view(), before.tested.view(), 2.0,
-                              dshare.tested.view()) == doctest::Approx(2.25));
+    const auto add = [&](auto sum) {
+        ops::ponder_cost<B>(context, {}, probability.tested.view(), before.tested.view(), 2.0,
+                            dshare.tested.view(), 4.0, sum);
+    };
+    CHECK(sum_after<B>(add, 1.0) == doctest::Approx(1.0 + 4.0 * 2.25));
     bench.expect_values(dshare, {0, 2}, 1);
 }
 TEST_CASE_TEMPLATE_APPLY(halting_by_hand, BackendsUnderTest);
@@ -94,11 +97,15 @@ TEST_CASE_TEMPLATE_DEFINE("halting agrees with the oracle", B, halting_agrees) {
                 bench.expect_agreement(dprobability, 2);
                 bench.expect_agreement(carry, 2);
                 bench.run_and_compare(rows, [&](auto side) {
-                    return ops::ponder_cost(side.context, halting(side), side(probability),
-                                            side(before), 0.3, side(dshare));
+                    return side.sum_after([&](auto sum) {
+                        ops::ponder_cost(side.context, halting(side), side(probability),
+                                         side(before), 0.3, side(dshare), 0.7, sum);
+                    });
                 });
                 bench.run_and_compare(rows, [&](auto side) {
-                    return ops::share_entropy(side.context, side(share), 0.3, side(dshare));
+                    return side.sum_after([&](auto sum) {
+                        ops::share_entropy(side.context, side(share), 0.3, side(dshare), 0.7, sum);
+                    });
                 });
                 bench.expect_agreement(dshare, 2);
                 bench.run_and_compare(1, [&](auto side) {

@@ -54,6 +54,14 @@ inline double dot(const Numbers& a, const Numbers& b) {
     return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
 }
 
+/// What add(sum) adds to a sum.
+template <class Add>
+double sum_of(Add&& add) {
+    double sum = 0;
+    add(View<double, 1>{&sum, {1}});
+    return sum;
+}
+
 template <class B>
 struct Bench {
     B backend;

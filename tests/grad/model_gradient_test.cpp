@@ -90,7 +90,7 @@ void check_model(bool tied, double loss_scale, const mor::ForwardOptions& option
     if (!mor::keeps_every_token<typename A::Router> && A::Router::name != mor::ExitGate::name &&
         A::Router::name != mor::RandomDepth::name) {
         CHECK(std::set<Index>(depths.begin(), depths.end()).size() > 1);
-        for (const mor::LossTerm& term : trace.losses) {
+        for (const mor::LossTerm& term : trace.losses.to_host()) {
             CHECK(term.coefficient * term.value > 0);
         }
     }
@@ -112,7 +112,7 @@ void check_model(bool tied, double loss_scale, const mor::ForwardOptions& option
             const double value =
                 training_pass(model, context, trace, sequences, targets, loss_scale, options);
             same_depths = same_depths && mor::token_depths(trace) == depths;
-            return part_for(*p, has_auxiliary_router, value, trace.losses);
+            return part_for(*p, has_auxiliary_router, value, trace.losses.to_host());
         };
         const auto found = mor::testing::check_gradient(objective, center, gradient, differences);
         mor::from_host(parameter->value(), center);

@@ -53,28 +53,32 @@ TEST_CASE_TEMPLATE_DEFINE("gradient of selection_loss", B, selection_loss) {
     Bench<B> bench;
     const std::vector<Index> kept = {0, 2, 3, 6};
     const Numbers logits = bench.normal(7);
-    const auto f = [&](const Numbers& p) {
-        Numbers ignored = zeros(7);
-        return 0.3 *
-               ops::selection_loss<B>(bench.context, vector(p), vector(kept), 1, vector(ignored));
-    };
     Numbers dlogits = zeros(7);
-    (void)ops::selection_loss<B>(bench.context, vector(logits), vector(kept), 0.3, vector(dlogits));
-    expect_gradient(f, logits, dlogits);
+    const auto f = [&](const Numbers& p) {
+        dlogits = zeros(7);
+        return sum_of([&](auto sum) {
+            ops::selection_loss<B>(bench.context, vector(p), vector(kept), 0.3, vector(dlogits),
+                                   0.3, sum);
+        });
+    };
+    (void)f(logits);
+    expect_gradient(f, logits, Numbers{dlogits});
 }
 TEST_CASE_TEMPLATE_APPLY(selection_loss, BackendsUnderTest);
 
 TEST_CASE_TEMPLATE_DEFINE("gradient of router_z_loss", B, router_z_loss) {
     Bench<B> bench;
     const Numbers logits = bench.normal(6 * 3);
-    const auto f = [&](const Numbers& p) {
-        Numbers ignored = zeros(6 * 3);
-        return 0.3 *
-               ops::router_z_loss<B>(bench.context, matrix(p, 6, 3), 1, matrix(ignored, 6, 3));
-    };
     Numbers dlogits = zeros(6 * 3);
-    (void)ops::router_z_loss<B>(bench.context, matrix(logits, 6, 3), 0.3, matrix(dlogits, 6, 3));
-    expect_gradient(f, logits, dlogits);
+    const auto f = [&](const Numbers& p) {
+        dlogits = zeros(6 * 3);
+        return sum_of([&](auto sum) {
+            ops::router_z_loss<B>(bench.context, matrix(p, 6, 3), 0.3, matrix(dlogits, 6, 3), 0.3,
+                                  sum);
+        });
+    };
+    (void)f(logits);
+    expect_gradient(f, logits, Numbers{dlogits});
 }
 TEST_CASE_TEMPLATE_APPLY(router_z_loss, BackendsUnderTest);
 
@@ -82,15 +86,16 @@ TEST_CASE_TEMPLATE_DEFINE("gradient of balancing_loss, through the gates only", 
     Bench<B> bench;
     const Numbers gate = bench.normal(6 * 3);
     const std::vector<Index> best = {0, 2, 2, 1, 0, 0};
-    const auto f = [&](const Numbers& p) {
-        Numbers ignored = zeros(6 * 3);
-        return 0.3 * ops::balancing_loss<B>(bench.context, matrix(p, 6, 3), vector(best), 1,
-                                            matrix(ignored, 6, 3));
-    };
     Numbers dgate = zeros(6 * 3);
-    (void)ops::balancing_loss<B>(bench.context, matrix(gate, 6, 3), vector(best), 0.3,
-                                 matrix(dgate, 6, 3));
-    expect_gradient(f, gate, dgate);
+    const auto f = [&](const Numbers& p) {
+        dgate = zeros(6 * 3);
+        return sum_of([&](auto sum) {
+            ops::balancing_loss<B>(bench.context, matrix(p, 6, 3), vector(best), 0.3,
+                                   matrix(dgate, 6, 3), 0.3, sum);
+        });
+    };
+    (void)f(gate);
+    expect_gradient(f, gate, Numbers{dgate});
 }
 TEST_CASE_TEMPLATE_APPLY(balancing_loss, BackendsUnderTest);
 

@@ -234,10 +234,11 @@ private:
 
         const double scale = 1.0 / static_cast<double>(case_.num_items);
         const auto dlogits = context_.matrix(trace_.logits.rows(), trace_.logits.columns());
-        const double sum =
-            mor::language_model_loss<B>(context_, trace_.logits, case_.targets, scale, dlogits);
+        const mor::SumView<B> sum = context_.arena().template make_zero<double, 1>({1});
+        mor::language_model_loss<B>(context_, trace_.logits, case_.targets, scale, dlogits, 1.0,
+                                    sum);
         mor::backward(model_, context_, trace_, dlogits, {.loss_scale = 1 / micro_batches(case_)});
-        compare_losses(sum, scale);
+        compare_losses(mor::to_host(sum).front(), scale);
         for_each_parameter("grad.", [this](const std::string& tensor, auto& parameter) {
             comparison_.numbers(Kind::gradients, tensor, mor::to_host(parameter.gradient()));
         });
@@ -249,7 +250,7 @@ private:
         comparison_.number(Kind::losses, "loss.lm", sum * scale);
         comparison_.number(Kind::losses, "loss.lm_mean", sum / static_cast<double>(counted));
         double total = sum * scale;
-        for (const mor::LossTerm& term : trace_.losses) {
+        for (const mor::LossTerm& term : trace_.losses.to_host()) {
             if (case_.has_auxiliary_router && term.name == "selection") {
                 comparison_.number(Kind::losses, "loss.second_backward", term.value);
             } else {
@@ -270,7 +271,7 @@ private:
 
     /// Zero, as in the authors' code, if the loss is switched off.
     [[nodiscard]] double router_loss(std::string_view name) const {
-        for (const mor::LossTerm& term : trace_.losses) {
+        for (const mor::LossTerm& term : trace_.losses.to_host()) {
             if (term.name == name && term.coefficient != 0) {
                 return term.value;
             }

@@ -65,10 +65,11 @@ template <Backend B>
 using ConstIndexView = View<const Index, 1, typename B::Space>;
 template <Backend B>
 using ConstTokenView = View<const TokenId, 1, typename B::Space>;
-
-/// A sum that kernels add to, [1].
+/// One number, [1], that operations add to: it need not come to the host before all have.
 template <Backend B>
 using SumView = View<double, 1, typename B::Space>;
+template <Backend B>
+using ConstSumView = View<const double, 1, typename B::Space>;
 
 /// What one thread of computation carries along: the backend, its scratch memory, and a count of
 /// the floating-point operations that the products and attention have really executed.

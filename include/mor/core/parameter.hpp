@@ -26,6 +26,7 @@ enum class WeightDecay { yes, no };
 /// Which group of the optimiser trains a parameter: groups have their own learning rates and are
 /// clipped apart. `none`: not trained by gradients, but saved with the others.
 enum class OptimizerGroup { model, auxiliary_router, none };
+inline constexpr Index num_trained_groups = 2;
 
 namespace detail {
 

@@ -9,6 +9,7 @@ namespace mor {
 
 struct BackwardOptions {
     double loss_scale = 1;  // factor on the router's own losses: 1 / micro-batches of an update
+    Write losses = Write::overwrite;  // accumulate: trace.losses keep those of the pass before
 };
 
 namespace detail {
@@ -140,7 +141,9 @@ private:
 template <class A, Backend B>
 void backward(Model<A, B>& model, Context<B>& context, Trace<A, B>& trace,
               ConstMatrixView<B> dlogits, const BackwardOptions& options = {}) {
-    trace.losses.clear();
+    if (options.losses == Write::overwrite) {
+        trace.losses.clear();
+    }
     for (auto& layer : trace.layers) {
         layer.gradients = {};
     }

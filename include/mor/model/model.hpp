@@ -337,7 +337,6 @@ private:
         B::Space::copy_from_host(tokens.data(), batch.tokens.data(), batch.tokens.size_bytes());
         trace.tokens = tokens;
         trace.rows = {offsets_view, positions_view, offsets, positions};
-        trace.losses.clear();
         const MatrixView<B> x = context.matrix(tokens.size(), config_.hidden_size);
         embedding_.embed(context, tokens, x);
         return x;

@@ -96,7 +96,7 @@ struct Trace {
     typename RmsNorm<B>::Saved norm;
     MatrixView<B> normed;  // [rows, hidden]
     MatrixView<B> logits;  // [rows, vocabulary], or [sequences, vocabulary] for last rows only
-    std::vector<LossTerm> losses;  // of the router, filled by backward
+    LossTerms<B> losses;   // of the router, of the last backward pass
     Host host;
 };
 

@@ -14,18 +14,19 @@ struct CrossEntropy {};
 
 namespace ops {
 
-/// Returns the sum over rows with target >= 0 of -log softmax(logits)[target], in nats, not
-/// scaled. Writes dlogits = scale * (softmax(logits) - onehot(target)), and 0 in ignored rows;
-/// an empty dlogits skips the gradient.
+/// Adds factor * loss to sum [1], where the loss is the sum over rows with target >= 0 of
+/// -log softmax(logits)[target], in nats. Writes dlogits = scale * (softmax(logits) -
+/// onehot(target)), and 0 in ignored rows; an empty dlogits skips the gradient.
 /// logits, dlogits [rows, vocabulary] (may alias), targets [rows], each below the vocabulary.
 template <Backend B>
-[[nodiscard]] double cross_entropy(Context<B>& context, ConstMatrixView<B> logits,
-                                   ConstTokenView<B> targets, double scale, MatrixView<B> dlogits) {
+void cross_entropy(Context<B>& context, ConstMatrixView<B> logits, ConstTokenView<B> targets,
+                   double scale, MatrixView<B> dlogits, double factor, SumView<B> sum) {
+    expect_extents("cross_entropy", "sum", sum, {1});
     expect_extents("cross_entropy", "targets", targets, {logits.rows()});
     if (!dlogits.empty()) {
         expect_extents("cross_entropy", "dlogits", dlogits, logits.extents());
     }
-    return Kernel<op::CrossEntropy, B>::run(context, logits, targets, scale, dlogits);
+    Kernel<op::CrossEntropy, B>::run(context, logits, targets, scale, dlogits, factor, sum);
 }
 
 }  // namespace ops

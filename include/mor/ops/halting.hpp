@@ -69,22 +69,27 @@ void halt_backward(Context<B>& context, const Halting<B>& halting, ConstVectorVi
                                      dprobability);
 }
 
-/// Returns the sum of 1 and, for rows that end in this step, their last share; adds scale times its
-/// gradient to dshare [n]. Over all steps that is the ponder cost of Graves 2016, equation 13.
+/// The cost is the sum of 1 and, for rows that end in this step, their last share; over all steps
+/// that is the ponder cost of Graves 2016, equation 13. Adds scale * its gradient to dshare [n],
+/// and factor * the cost to sum [1].
 template <Backend B>
-double ponder_cost(Context<B>& context, const Halting<B>& halting, ConstVectorView<B> probability,
-                   ConstVectorView<B> before, double scale, VectorView<B> dshare) {
+void ponder_cost(Context<B>& context, const Halting<B>& halting, ConstVectorView<B> probability,
+                 ConstVectorView<B> before, double scale, VectorView<B> dshare, double factor,
+                 SumView<B> sum) {
     expect_extents("ponder_cost", "dshare", dshare, probability.extents());
-    return Kernel<op::PonderCost, B>::run(context, halting, probability, before, scale, dshare);
+    expect_extents("ponder_cost", "sum", sum, {1});
+    Kernel<op::PonderCost, B>::run(context, halting, probability, before, scale, dshare, factor,
+                                   sum);
 }
 
-/// Returns the sum of share * log(share), the negative entropy; adds scale times its gradient to
-/// dshare [n].
+/// The negative entropy is the sum of share * log(share). Adds scale * its gradient to dshare [n],
+/// and factor * itself to sum [1].
 template <Backend B>
-double share_entropy(Context<B>& context, ConstVectorView<B> share, double scale,
-                     VectorView<B> dshare) {
+void share_entropy(Context<B>& context, ConstVectorView<B> share, double scale,
+                   VectorView<B> dshare, double factor, SumView<B> sum) {
     expect_extents("share_entropy", "dshare", dshare, share.extents());
-    return Kernel<op::ShareEntropy, B>::run(context, share, scale, dshare);
+    expect_extents("share_entropy", "sum", sum, {1});
+    Kernel<op::ShareEntropy, B>::run(context, share, scale, dshare, factor, sum);
 }
 
 }  // namespace ops

@@ -5,9 +5,7 @@
 
 #include <mor/core/backend.hpp>
 #include <mor/ops/rows.hpp>
-
-#include <string_view>
-#include <vector>
+#include <mor/recursion/loss_terms.hpp>
 
 namespace mor {
 
@@ -47,32 +45,13 @@ struct StepView {
     [[nodiscard]] bool must_keep_all() const { return step < forced_depth; }
 };
 
-/// One named part of the training objective: coefficient * value is added to the loss.
-struct LossTerm {
-    std::string_view name;
-    double value = 0;
-    double coefficient = 0;
-};
-
-/// Adds to the term of that name, which is made if there is none.
-inline void add_loss(std::vector<LossTerm>& terms, std::string_view name, double value,
-                     double coefficient) {
-    for (LossTerm& term : terms) {
-        if (term.name == name) {
-            term.value += value;
-            return;
-        }
-    }
-    terms.push_back({name, value, coefficient});
-}
-
 /// What the backward pass hands to a learned router for one step.
 template <Backend B>
 struct StepGradient {
-    ConstVectorView<B> weight;      // [weights written in this step] gradient; may be empty
-    MatrixView<B> hidden;           // [candidates, hidden] to add to
-    double loss_scale = 1;          // factor on the router's own losses (1 / micro-batches)
-    std::vector<LossTerm>* losses;  // where to report them
+    ConstVectorView<B> weight;  // [weights written in this step] gradient; may be empty
+    MatrixView<B> hidden;       // [candidates, hidden] to add to
+    double loss_scale = 1;      // factor on the router's own losses (1 / micro-batches)
+    LossTerms<B>* losses;       // where to report them
 };
 
 }  // namespace mor

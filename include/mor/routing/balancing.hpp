@@ -5,6 +5,7 @@
 
 #include <mor/core/parameter.hpp>
 #include <mor/core/reflect.hpp>
+#include <mor/core/tensor.hpp>
 #include <mor/ops/router_loss.hpp>
 #include <mor/ops/select.hpp>
 #include <mor/recursion/step.hpp>
@@ -105,9 +106,8 @@ public:
                   ConstIndexView<B> best, const StepGradient<B>& gradient,
                   MatrixView<B> dgate) const {
         const double scale = gradient.loss_scale;
-        const double loss =
-            ops::balancing_loss<B>(context, gate, best, options_.coefficient * scale, dgate);
-        add_loss(*gradient.losses, "balancing", loss * scale, options_.coefficient);
+        ops::balancing_loss<B>(context, gate, best, options_.coefficient * scale, dgate, scale,
+                               gradient.losses->slot("balancing", options_.coefficient));
     }
 
     template <Backend B>
@@ -133,8 +133,7 @@ public:
     class Weights {
     public:
         explicit Weights(Index num_steps)
-            : bias_{"model.router.bias", {num_steps}, WeightDecay::no},
-              loads_(static_cast<std::size_t>(num_steps), 0) {
+            : bias_{"model.router.bias", {num_steps}, WeightDecay::no}, loads_{{num_steps}} {
             bias_.set_group(OptimizerGroup::none);
         }
         template <class Visitor>
@@ -144,28 +143,27 @@ public:
         [[nodiscard]] ConstVectorView<B> bias() const { return bias_.value(); }
         void reset() { bias_.fill(0.0); }
 
-        void add_loads(const std::vector<Index>& counts) {
-            for (std::size_t i = 0; i < loads_.size(); ++i) {
-                loads_[i] += counts[i];
-            }
-        }
+        /// [steps] to add to: how many rows chose each.
+        [[nodiscard]] IndexView<B> loads() { return loads_.view(); }
+
         /// bias += rate * sign(mean load - load), and the loads begin again.
         void move(double rate) {
-            const Index total = std::accumulate(loads_.begin(), loads_.end(), Index{0});
-            const Index depths = std::ssize(loads_);
+            const std::vector<Index> loads = to_host(loads_.view());
+            const Index total = std::accumulate(loads.begin(), loads.end(), Index{0});
+            const Index depths = std::ssize(loads);
             auto values = to_host(std::as_const(bias_).value());
-            for (std::size_t i = 0; i < loads_.size(); ++i) {
-                const Index missing = total - depths * loads_[i];
+            for (std::size_t i = 0; i < loads.size(); ++i) {
+                const Index missing = total - depths * loads[i];
                 const double sign = missing > 0 ? 1.0 : missing < 0 ? -1.0 : 0.0;
                 values[i] += static_cast<typename B::Element>(rate * sign);
-                loads_[i] = 0;
             }
             from_host(bias_.value(), values);
+            loads_.zero();
         }
 
     private:
         Parameter<B> bias_;
-        std::vector<Index> loads_;
+        Tensor<Index, 1, typename B::Space> loads_;
     };
 
     /// Throws ConfigError if the rate is out of range.
@@ -174,12 +172,10 @@ public:
     }
 
     template <Backend B>
-    void backward(Context<B>& context, Weights<B>& weights, ConstMatrixView<B> gate,
+    void backward(Context<B>& context, Weights<B>& weights, ConstMatrixView<B> /*gate*/,
                   ConstIndexView<B> best, const StepGradient<B>& /*gradient*/,
                   MatrixView<B> /*dgate*/) const {
-        const IndexView<B> counts = context.zero_indices(gate.columns());
-        ops::count_values<B>(context, best, counts);
-        weights.add_loads(to_host(counts));
+        ops::count_values<B>(context, best, weights.loads());
     }
 
     template <Backend B>

@@ -146,9 +146,9 @@ public:
                   const StepGradient<B>& gradient, MatrixView<B> dscores) const {
         const double mean =
             gradient.loss_scale / static_cast<double>(std::max<Index>(1, scores.rows()));
-        const double loss = ops::selection_loss<B>(context, scores.flat(), kept,
-                                                   options_.coefficient * mean, dscores.flat());
-        add_loss(*gradient.losses, "selection", loss * mean, options_.coefficient);
+        ops::selection_loss<B>(context, scores.flat(), kept, options_.coefficient * mean,
+                               dscores.flat(), mean,
+                               gradient.losses->slot("selection", options_.coefficient));
     }
 
 private:
@@ -235,10 +235,9 @@ public:
         const Index rows = record.predictions.rows();
         const double mean = gradient.loss_scale / static_cast<double>(std::max<Index>(1, rows));
         const MatrixView<B> dpredictions = context.zero_matrix(rows, 1);
-        const double loss =
-            ops::selection_loss<B>(context, record.predictions.flat(), kept,
-                                   options_.coefficient * mean, dpredictions.flat());
-        add_loss(*gradient.losses, "selection", loss * mean, options_.coefficient);
+        ops::selection_loss<B>(context, record.predictions.flat(), kept,
+                               options_.coefficient * mean, dpredictions.flat(), mean,
+                               gradient.losses->slot("selection", options_.coefficient));
         weights.network().backward(context, hidden, record.saved, dpredictions, {});
     }
 

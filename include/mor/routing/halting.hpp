@@ -44,9 +44,8 @@ struct PonderTime {
                      ConstVectorView<B> probability, ConstVectorView<B> before,
                      ConstVectorView<B> /*share*/, double mean, const StepGradient<B>& gradient,
                      VectorView<B> dshare) {
-        const double sum = ops::ponder_cost<B>(context, halting, probability, before,
-                                               options.coefficient * mean, dshare);
-        add_loss(*gradient.losses, "ponder", sum * mean, options.coefficient);
+        ops::ponder_cost<B>(context, halting, probability, before, options.coefficient * mean,
+                            dshare, mean, gradient.losses->slot("ponder", options.coefficient));
     }
 };
 
@@ -73,9 +72,8 @@ struct ExitDistribution {
                      ConstVectorView<B> /*probability*/, ConstVectorView<B> /*before*/,
                      ConstVectorView<B> share, double mean, const StepGradient<B>& gradient,
                      VectorView<B> dshare) {
-        const double sum =
-            ops::share_entropy<B>(context, share, options.coefficient * mean, dshare);
-        add_loss(*gradient.losses, "exit_negentropy", sum * mean, options.coefficient);
+        ops::share_entropy<B>(context, share, options.coefficient * mean, dshare, mean,
+                              gradient.losses->slot("exit_negentropy", options.coefficient));
     }
 };
 

@@ -112,8 +112,8 @@ void add_z_loss(Context<B>& context, ConstMatrixView<B> scores, double coefficie
     }
     const double mean =
         gradient.loss_scale / static_cast<double>(std::max<Index>(1, scores.rows()));
-    const double loss = ops::router_z_loss<B>(context, scores, coefficient * mean, dscores);
-    add_loss(*gradient.losses, "router_z", loss * mean, coefficient);
+    ops::router_z_loss<B>(context, scores, coefficient * mean, dscores, mean,
+                          gradient.losses->slot("router_z", coefficient));
 }
 
 }  // namespace mor::detail

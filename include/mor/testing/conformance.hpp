@@ -129,9 +129,11 @@ double training_pass(Model<A, B>& model, Context<B>& context, const SmallBatch& 
     const auto targets = context.arena().template make<TokenId, 1>({std::ssize(sample.tokens)});
     from_host(targets, std::vector<TokenId>(sample.tokens.size(), 1));
     const MatrixView<B> dlogits = context.matrix(trace.logits.rows(), trace.logits.columns());
-    double loss = ops::cross_entropy<B>(context, trace.logits, targets, 1.0, dlogits);
+    const SumView<B> sum = context.arena().template make_zero<double, 1>({1});
+    ops::cross_entropy<B>(context, trace.logits, targets, 1.0, dlogits, 1.0, sum);
     backward(model, context, trace, dlogits);
-    for (const LossTerm& term : trace.losses) {
+    double loss = mor::to_host(sum).front();
+    for (const LossTerm& term : trace.losses.to_host()) {
         loss += term.coefficient * term.value;
     }
     return loss;

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// AdamW over all parameters of a model, and the global norm of their gradients.
+// AdamW over all parameters of a model, with gradients clipped by their global norm.
 #pragma once
 
 #include <mor/core/parameter.hpp>
 #include <mor/core/reflect.hpp>
 #include <mor/ops/optimizer.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
@@ -35,12 +36,6 @@ struct AdamWOptions {
                           Field{"weight_decay", &O::weight_decay},
                           Field{"auxiliary_router_factor", &O::auxiliary_router_factor}};
     }
-};
-
-/// What each group's gradients are multiplied by before an update.
-struct GradientScale {
-    double model = 1;
-    double auxiliary_router = 1;
 };
 
 /// The optimiser's state: two moments a trained parameter, in the model's visiting order.
@@ -75,32 +70,31 @@ public:
         });
     }
 
-    /// One update of every parameter with its gradient times its group's factor.
+    /// Brings the numbers of the next update into the backend's memory. Before the passes, so that
+    /// none of them waits.
+    void begin_update(double learning_rate_factor) {
+        const auto t = static_cast<double>(updates_ + 1);
+        const AdamWStep step{.learning_rate = options_.learning_rate * learning_rate_factor,
+                             .correction1 = 1.0 - std::pow(options_.beta1, t),
+                             .correction2 = 1.0 - std::pow(options_.beta2, t)};
+        B::Space::copy_from_host(step_.view().data(), &step, sizeof(step));
+    }
+
+    /// One update of every parameter, with each group's gradients scaled so that their norm is at
+    /// most `clip`; writes the norms before. After begin_update(). If the loss [1] or a norm is not
+    /// finite, weights and moments stay as they are: who finds that out, when they come to the
+    /// host, takes the update back by set_updates().
     template <class Model>
-    void update(Context<B>& context, Model& model, double learning_rate_factor,
-                const GradientScale& gradient_scale) {
+    void update(Context<B>& context, Model& model, double clip, ConstSumView<B> loss,
+                GroupView<B> norms) {
         ++updates_;
-        const auto t = static_cast<double>(updates_);
-        const double rate = options_.learning_rate * learning_rate_factor;
-        AdamWStep step{.beta1 = options_.beta1,
-                       .beta2 = options_.beta2,
-                       .epsilon = options_.epsilon,
-                       .correction1 = 1.0 - std::pow(options_.beta1, t),
-                       .correction2 = 1.0 - std::pow(options_.beta2, t)};
-        std::size_t index = 0;
-        model.visit_parameters([&](Parameter<B>& parameter) {
-            if (parameter.group() == OptimizerGroup::none) {
-                return;
-            }
-            const bool auxiliary = parameter.group() == OptimizerGroup::auxiliary_router;
-            step.learning_rate = auxiliary ? rate * options_.auxiliary_router_factor : rate;
-            step.gradient_scale =
-                auxiliary ? gradient_scale.auxiliary_router : gradient_scale.model;
-            step.decay = parameter.decay() == WeightDecay::yes ? options_.weight_decay : 0.0;
-            Moments& state = moments_[index++];
-            ops::adamw<B>(context, step, std::as_const(parameter).gradient(), parameter.value(),
-                          state.m.view(), state.v.view());
-        });
+        list(model);
+        ops::gradient_norms<B>(context, table_, norms);
+        ops::clip_scales<B>(context, clip, loss, norms, scales_.view());
+        ops::adamw<B>(
+            context,
+            {.beta1 = options_.beta1, .beta2 = options_.beta2, .epsilon = options_.epsilon},
+            step_.view(), scales_.view(), table_);
     }
 
     [[nodiscard]] const AdamWOptions& options() const { return options_; }
@@ -110,23 +104,44 @@ public:
     [[nodiscard]] const std::vector<Moments>& moments() const { return moments_; }
 
 private:
+    /// Lists the model's parameters and their moments for the kernels, and lets packed weights be
+    /// packed again. The table stays, unless the model has memory of its own elsewhere by now.
+    template <class Model>
+    void list(Model& model) {
+        tensors_.clear();
+        model.visit_parameters([this](Parameter<B>& parameter) {
+            if (parameter.group() == OptimizerGroup::none) {
+                return;
+            }
+            const bool is_auxiliary = parameter.group() == OptimizerGroup::auxiliary_router;
+            Moments& state = moments_[tensors_.size()];
+            tensors_.push_back(
+                {.gradient = std::as_const(parameter).gradient(),
+                 .value = parameter.value(),
+                 .m = state.m.view(),
+                 .v = state.v.view(),
+                 .group = parameter.group(),
+                 .rate_factor = is_auxiliary ? options_.auxiliary_router_factor : 1.0,
+                 .decay = parameter.decay() == WeightDecay::yes ? options_.weight_decay : 0.0});
+        });
+        const auto is_same = [](const TrainedTensor<B>& a, const TrainedTensor<B>& b) {
+            return a.gradient.data() == b.gradient.data() && a.value.data() == b.value.data() &&
+                   a.m.data() == b.m.data() && a.v.data() == b.v.data();
+        };
+        if (!std::ranges::equal(tensors_, listed_, is_same)) {
+            table_ = TensorTable<B>{tensors_};
+            listed_ = tensors_;
+        }
+    }
+
     AdamWOptions options_;
     Index updates_ = 0;
     std::vector<Moments> moments_;
+    std::vector<TrainedTensor<B>> tensors_;
+    std::vector<TrainedTensor<B>> listed_;  // in the table
+    TensorTable<B> table_;
+    Tensor<AdamWStep, 1, typename B::Space> step_{{1}};
+    Tensor<double, 1, typename B::Space> scales_{{num_trained_groups}};
 };
-
-/// The L2 norm of all gradients of a group together.
-template <Backend B, class Model>
-[[nodiscard]] double gradient_norm(Context<B>& context, Model& model,
-                                   OptimizerGroup group = OptimizerGroup::model) {
-    double sum = 0;
-    model.visit_parameters([&](Parameter<B>& parameter) {
-        if (parameter.group() != group) {
-            return;
-        }
-        sum += ops::sum_of_squares<B>(context, std::as_const(parameter).gradient());
-    });
-    return std::sqrt(sum);
-}
 
 }  // namespace mor

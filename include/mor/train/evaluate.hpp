@@ -13,20 +13,20 @@
 
 namespace mor {
 
-/// The summed cross-entropy, in nats, of logits [rows, vocabulary] against host targets [rows];
-/// negative targets are ignored. Writes scale * gradient to dlogits unless that is empty.
-/// Throws ShapeError if a target is outside the vocabulary.
+/// Adds factor * the summed cross-entropy, in nats, of logits [rows, vocabulary] against host
+/// targets [rows] to sum [1]; negative targets are ignored. Writes scale * gradient to dlogits
+/// unless that is empty. Throws ShapeError if a target is outside the vocabulary.
 template <Backend B>
-[[nodiscard]] double language_model_loss(Context<B>& context, ConstMatrixView<B> logits,
-                                         std::span<const TokenId> targets, double scale,
-                                         MatrixView<B> dlogits) {
+void language_model_loss(Context<B>& context, ConstMatrixView<B> logits,
+                         std::span<const TokenId> targets, double scale, MatrixView<B> dlogits,
+                         double factor, SumView<B> sum) {
     for (const TokenId target : targets) {
         check<ShapeError>(target < logits.columns(), "mor::language_model_loss: target ", target,
                           " is outside the vocabulary of ", logits.columns());
     }
     const auto view = context.arena().template make<TokenId, 1>({std::ssize(targets)});
     B::Space::copy_from_host(view.data(), targets.data(), targets.size_bytes());
-    return ops::cross_entropy<B>(context, logits, view, scale, dlogits);
+    ops::cross_entropy<B>(context, logits, view, scale, dlogits, factor, sum);
 }
 
 struct EvaluationOptions {
@@ -63,7 +63,7 @@ template <class A, Backend B, TokenStream D>
     const Index windows = std::min(available, options.max_windows);
     Trace<A, B> trace;
     Evaluation result;
-    double sum = 0;
+    Tensor<double, 1, typename B::Space> sum{{1}};  // of all batches: it is copied once
     double depth = 0;
     const double flops_before = context.flops();
     for (Index first = 0; first < windows; first += options.batch) {
@@ -77,11 +77,11 @@ template <class A, Backend B, TokenStream D>
         for (const auto& step : trace.steps) {
             depth += static_cast<double>(step.active.size());
         }
-        sum += language_model_loss<B>(context, trace.logits, batch.targets, 0.0, {});
+        language_model_loss<B>(context, trace.logits, batch.targets, 0.0, {}, 1.0, sum.view());
         result.tokens += std::ssize(batch.targets);
     }
     const auto tokens = static_cast<double>(result.tokens);
-    result.nats_per_token = sum / tokens;
+    result.nats_per_token = to_host(sum.view()).front() / tokens;
     result.flops_per_token = (context.flops() - flops_before) / tokens;
     result.mean_depth = depth / tokens;
     return result;

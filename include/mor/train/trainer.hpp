@@ -12,9 +12,11 @@
 #include <mor/train/router_metrics.hpp>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -109,22 +111,17 @@ public:
         const auto begin = std::chrono::steady_clock::now();
         const double flops_before = context_.flops();
         StepReport report{.step = completed_ + 1};
+        const double factor = options_.schedule.factor(completed_, options_.steps);
+        report.learning_rate = factor * options_.optimizer.learning_rate;
+        optimizer_.begin_update(factor);
+        loss_and_norms_.zero();
         model_.zero_gradients();
         for (Index micro = 0; micro < options_.micro_batches; ++micro) {
             accumulate(micro, report);
         }
-        report.gradient_norm = gradient_norm(context_, model_);
-        const double auxiliary_norm =
-            gradient_norm(context_, model_, OptimizerGroup::auxiliary_router);
-        check<NumericError>(std::isfinite(report.loss) && std::isfinite(report.gradient_norm) &&
-                                std::isfinite(auxiliary_norm),
-                            "mor::Trainer: step ", report.step, " on ", data_.name(), ": loss is ",
-                            report.loss, " and the gradient's norm ", report.gradient_norm);
-        const double factor = options_.schedule.factor(completed_, options_.steps);
-        report.learning_rate = factor * options_.optimizer.learning_rate;
-        optimizer_.update(
-            context_, model_, factor,
-            {.model = clip(report.gradient_norm), .auxiliary_router = clip(auxiliary_norm)});
+        const auto norms = loss_and_norms_.view().slice(1, num_trained_groups);
+        optimizer_.update(context_, model_, options_.gradient_clip, loss(), norms);
+        read_numbers(report);
         model_.after_update();
         ++completed_;
         report.flops = context_.flops() - flops_before;
@@ -177,10 +174,7 @@ public:
     }
 
 private:
-    /// The authors' clipping is torch's: 1e-6 keeps the division finite.
-    [[nodiscard]] double clip(double norm) const {
-        return std::min(1.0, options_.gradient_clip / (norm + 1e-6));
-    }
+    [[nodiscard]] SumView<B> loss() { return loss_and_norms_.view().slice(0, 1); }
 
     void accumulate(Index micro, StepReport& report) {
         const Index draw = completed_ * options_.micro_batches + micro;
@@ -192,21 +186,35 @@ private:
                        {.decision = Decision::look_ahead, .training_step = completed_ + 1}, trace_);
         const MatrixView<B> dlogits =
             context_.matrix(trace_.logits.rows(), trace_.logits.columns());
-        report.loss +=
-            scale * language_model_loss<B>(context_, trace_.logits, batch_.targets, scale, dlogits);
+        language_model_loss<B>(context_, trace_.logits, batch_.targets, scale, dlogits, scale,
+                               loss());
         report.tokens += std::ssize(batch_.targets);
-        backward(model_, context_, trace_, dlogits, {.loss_scale = share});
-        report.losses.reserve(trace_.losses.size());
-        for (const LossTerm& term : trace_.losses) {
-            add_loss(report.losses, term.name, term.value, term.coefficient);
-        }
-        if (options_.measures_routing && micro + 1 == options_.micro_batches) {
-            report.routing = measure_routing(model_.router(), trace_);
-        }
+        backward(
+            model_, context_, trace_, dlogits,
+            {.loss_scale = share, .losses = micro == 0 ? Write::overwrite : Write::accumulate});
         report.active_share.resize(trace_.steps.size(), 0.0);
         for (std::size_t r = 0; r < trace_.steps.size(); ++r) {
             report.active_share[r] += share * static_cast<double>(trace_.steps[r].active.size()) /
                                       static_cast<double>(trace_.rows.size());
+        }
+    }
+
+    /// What the update left in the backend's memory. Throws NumericError if it changed nothing,
+    /// because a number is not finite.
+    void read_numbers(StepReport& report) {
+        std::array<double, 1 + num_trained_groups> numbers{};
+        B::Space::copy_to_host(numbers.data(), loss_and_norms_.view().data(), sizeof(numbers));
+        report.loss = numbers[0];
+        report.gradient_norm = numbers[1 + static_cast<std::size_t>(OptimizerGroup::model)];
+        if (!std::ranges::all_of(numbers, [](double x) { return std::isfinite(x); })) {
+            optimizer_.set_updates(completed_);
+            fail<NumericError>("mor::Trainer: step ", report.step, " on ", data_.name(),
+                               ": loss is ", report.loss, " and the gradient's norm ",
+                               report.gradient_norm);
+        }
+        report.losses = trace_.losses.to_host();
+        if (options_.measures_routing) {
+            report.routing = measure_routing(model_.router(), trace_);
         }
     }
 
@@ -217,6 +225,7 @@ private:
     AdamW<B> optimizer_;
     Context<B> context_;
     Trace<A, B> trace_;
+    Tensor<double, 1, typename B::Space> loss_and_norms_{{1 + num_trained_groups}};
     WindowBatch batch_;
     Index completed_ = 0;
 };

@@ -26,9 +26,11 @@ double training_pass(Model<A, B>& model, Context<B>& context, Trace<A, B>& trace
     const auto target_view = context.arena().template make<TokenId, 1>({std::ssize(targets)});
     from_host(target_view, targets);
     const MatrixView<B> dlogits = context.matrix(trace.logits.rows(), trace.logits.columns());
-    double loss = scale * ops::cross_entropy<B>(context, trace.logits, target_view, scale, dlogits);
+    const SumView<B> sum = context.arena().template make_zero<double, 1>({1});
+    ops::cross_entropy<B>(context, trace.logits, target_view, scale, dlogits, scale, sum);
     backward(model, context, trace, dlogits, {.loss_scale = loss_scale});
-    for (const LossTerm& term : trace.losses) {
+    double loss = mor::to_host(sum).front();
+    for (const LossTerm& term : trace.losses.to_host()) {
         loss += term.coefficient * term.value;
     }
     return loss;

@@ -6,7 +6,9 @@
 #include <unit/train/token_text.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -23,7 +25,16 @@ struct Fixture {
     Cpu cpu{{.threads = 1}};
     mor::Model<A, Cpu> model{cpu, small_config<A>(), small_options<A>(), 3};
     mor::Context<Cpu> context{cpu};
+    double loss = 1;
+    std::array<double, mor::num_trained_groups> norms{};
+
+    void update(mor::AdamW<Cpu>& optimizer, double learning_rate_factor, double clip) {
+        optimizer.begin_update(learning_rate_factor);
+        optimizer.update(context, model, clip, {&loss, {1}}, {norms.data(), {std::ssize(norms)}});
+    }
 };
+
+constexpr double no_clip = std::numeric_limits<double>::infinity();
 
 }  // namespace
 
@@ -32,7 +43,7 @@ TEST_CASE("without gradients matrices shrink by rate times decay, and norms stay
     const std::vector<double> before = weights_of(f.model);
     mor::AdamW<Cpu> optimizer{f.model, {.learning_rate = 0.02, .weight_decay = 0.3}};
     f.model.zero_gradients();
-    optimizer.update(f.context, f.model, 0.5, {.model = 1.0});
+    f.update(optimizer, 0.5, no_clip);
 
     std::size_t at = 0;
     Index num_norms = 0;
@@ -53,8 +64,10 @@ TEST_CASE("without gradients matrices shrink by rate times decay, and norms stay
 
 TEST_CASE("the gradient's norm is that of all parameters together") {
     Fixture f;
+    mor::AdamW<Cpu> optimizer{f.model, {}};
     f.model.zero_gradients();
-    CHECK(mor::gradient_norm(f.context, f.model) == 0);
+    f.update(optimizer, 1, no_clip);
+    CHECK(f.norms[0] == 0);
     mor::Random random{4};
     double sum = 0;
     f.model.visit_parameters([&](mor::Parameter<Cpu>& parameter) {
@@ -64,7 +77,9 @@ TEST_CASE("the gradient's norm is that of all parameters together") {
             sum += value * value;
         }
     });
-    CHECK(mor::gradient_norm(f.context, f.model) == doctest::Approx(std::sqrt(sum)).epsilon(1e-12));
+    f.update(optimizer, 1, no_clip);
+    CHECK(f.norms[0] == doctest::Approx(std::sqrt(sum)).epsilon(1e-12));
+    CHECK(f.norms[1] == 0);  // there is no auxiliary router
 }
 
 TEST_CASE("three updates are those of the textbook") {
@@ -79,8 +94,9 @@ TEST_CASE("three updates are those of the textbook") {
     for (int t = 1; t <= 3; ++t) {
         f.model.zero_gradients();
         parameter->gradient()[5] = 0.2 * t;
-        optimizer.update(f.context, f.model, 1.0, {.model = 0.5});
-        const double g = 0.1 * t;
+        f.update(optimizer, 1.0, 0.1);
+        CHECK(f.norms[0] == doctest::Approx(0.2 * t).epsilon(1e-15));
+        const double g = 0.2 * t * 0.1 / (0.2 * t + 1e-6);
         m = 0.9 * m + 0.1 * g;
         v = 0.95 * v + 0.05 * g * g;
         const double m_hat = m / (1 - std::pow(0.9, t));
@@ -89,6 +105,62 @@ TEST_CASE("three updates are those of the textbook") {
         CHECK(parameter->value()[5] == doctest::Approx(value).epsilon(1e-13));
     }
     CHECK(optimizer.updates() == 3);
+}
+
+TEST_CASE("an auxiliary router has a rate and a norm of its own, but no update alone") {
+    Cpu cpu{{.threads = 1}};
+    using Auxiliary = mor::test::ExpertAuxiliary;
+    mor::Model<Auxiliary, Cpu> model{cpu, small_config<Auxiliary>(), small_options<Auxiliary>(), 3};
+    mor::Context<Cpu> context{cpu};
+    mor::AdamW<Cpu> optimizer{
+        model, {.learning_rate = 0.01, .weight_decay = 0, .auxiliary_router_factor = 4}};
+    std::array<double, mor::num_trained_groups> norms{};
+    double loss = 1;
+    const auto update = [&] {
+        optimizer.begin_update(1);
+        optimizer.update(context, model, 1.0, {&loss, {1}}, {norms.data(), {std::ssize(norms)}});
+    };
+    mor::Parameter<Cpu>* of_model = nullptr;
+    mor::Parameter<Cpu>* of_router = nullptr;
+    model.visit_parameters([&](mor::Parameter<Cpu>& parameter) {
+        const bool is_model = parameter.group() == mor::OptimizerGroup::model;
+        (is_model ? of_model : of_router) = &parameter;
+    });
+    REQUIRE(of_router != nullptr);
+    model.zero_gradients();
+    of_model->gradient()[0] = 3;
+    of_router->gradient()[0] = 0.5;
+    const double a = of_model->value()[0];
+    const double b = of_router->value()[0];
+    update();
+    CHECK(norms[0] == 3);
+    CHECK(norms[1] == 0.5);
+    // In the first update both go as far as their rates, whatever the gradients.
+    CHECK(of_model->value()[0] - a == doctest::Approx(-0.01).epsilon(1e-6));
+    CHECK(of_router->value()[0] - b == doctest::Approx(-0.04).epsilon(1e-6));
+
+    const auto weights = weights_of(model);
+    const auto moments = moments_of(optimizer);
+    of_router->gradient()[0] = std::numeric_limits<double>::infinity();
+    update();
+    CHECK(norms[0] == 3);
+    CHECK(std::isinf(norms[1]));
+    CHECK(weights_of(model) == weights);
+    CHECK(moments_of(optimizer) == moments);
+}
+
+TEST_CASE("an update follows the model that it is given") {
+    Fixture f;
+    Fixture other;
+    mor::AdamW<Cpu> optimizer{f.model, {.weight_decay = 0}};
+    f.model.zero_gradients();
+    other.model.zero_gradients();
+    f.update(optimizer, 1, no_clip);
+    find_parameter(other.model, "model.norm.weight")->gradient()[2] = 1;
+    const auto before = weights_of(f.model);
+    other.update(optimizer, 1, no_clip);
+    CHECK(weights_of(f.model) == before);
+    CHECK(weights_of(other.model) != before);
 }
 
 TEST_CASE("impossible options are refused") {

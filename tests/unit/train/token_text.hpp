@@ -8,6 +8,7 @@
 #include <unit/model/small_model.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -65,6 +66,20 @@ template <class M>
         all.insert(all.end(), values.begin(), values.end());
     });
     return all;
+}
+
+/// The L2 norm of all gradients that the model's group has, summed by hand.
+template <class M>
+[[nodiscard]] double gradient_norm(const M& model) {
+    double squares = 0;
+    model.visit_parameters([&](const auto& parameter) {
+        if (parameter.group() == OptimizerGroup::model) {
+            for (const double x : to_host(parameter.gradient())) {
+                squares += x * x;
+            }
+        }
+    });
+    return std::sqrt(squares);
 }
 
 /// All moments of an optimiser one after another.

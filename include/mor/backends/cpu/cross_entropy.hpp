@@ -12,8 +12,9 @@ namespace mor {
 
 template <class T, class Factor>
 struct Kernel<op::CrossEntropy, Cpu<T, Factor>> {
-    static double run(Context<Cpu<T, Factor>>& context, View<const T, 2> logits,
-                      View<const TokenId, 1> targets, double scale, View<T, 2> dlogits) {
+    static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> logits,
+                    View<const TokenId, 1> targets, double scale, View<T, 2> dlogits, double factor,
+                    View<double, 1> sum) {
         using namespace cpu::detail;
         const typename Arena<HostSpace>::Scope scope{context.arena()};
         const auto losses = context.arena().template make<double, 1>({logits.rows()});
@@ -24,11 +25,11 @@ struct Kernel<op::CrossEntropy, Cpu<T, Factor>> {
                                      dlogits.empty() ? View<T, 1>{} : dlogits.row(i));
             }
         });
-        double sum = 0;
+        double loss = 0;
         for (Index i = 0; i < losses.size(); ++i) {
-            sum += losses[i];
+            loss += losses[i];
         }
-        return sum;
+        sum[0] += factor * loss;
     }
 
 private:

@@ -22,8 +22,9 @@ template <class T>
 
 template <class T, class Factor>
 struct Kernel<op::SelectionLoss, Cpu<T, Factor>> {
-    static double run(Context<Cpu<T, Factor>>& /*context*/, View<const T, 1> logits,
-                      View<const Index, 1> kept, double scale, View<T, 1> dlogits) {
+    static void run(Context<Cpu<T, Factor>>& /*context*/, View<const T, 1> logits,
+                    View<const Index, 1> kept, double scale, View<T, 1> dlogits, double factor,
+                    View<double, 1> sum) {
         double loss = 0;
         Index next = 0;
         for (Index i = 0; i < logits.size(); ++i) {
@@ -35,36 +36,37 @@ struct Kernel<op::SelectionLoss, Cpu<T, Factor>> {
             const T target = selected ? T{1} : T{0};
             dlogits[i] += static_cast<T>(scale) * (cpu::detail::sigmoid(logits[i]) - target);
         }
-        return loss;
+        sum[0] += factor * loss;
     }
 };
 
 template <class T, class Factor>
 struct Kernel<op::RouterZLoss, Cpu<T, Factor>> {
-    static double run(Context<Cpu<T, Factor>>& /*context*/, View<const T, 2> logits, double scale,
-                      View<T, 2> dlogits) {
+    static void run(Context<Cpu<T, Factor>>& /*context*/, View<const T, 2> logits, double scale,
+                    View<T, 2> dlogits, double factor, View<double, 1> sum) {
         using cpu::detail::array;
         double loss = 0;
         for (Index i = 0; i < logits.rows(); ++i) {
             const auto row = array(logits.row(i));
             const T largest = row.maxCoeff();
-            const T sum = (row - largest).exp().sum();
-            const T log_sum = largest + std::log(sum);
+            const T exponentials = (row - largest).exp().sum();
+            const T log_sum = largest + std::log(exponentials);
             loss += static_cast<double>(log_sum) * static_cast<double>(log_sum);
             array(dlogits.row(i)) +=
-                static_cast<T>(2 * scale) * log_sum / sum * (row - largest).exp();
+                static_cast<T>(2 * scale) * log_sum / exponentials * (row - largest).exp();
         }
-        return loss;
+        sum[0] += factor * loss;
     }
 };
 
 template <class T, class Factor>
 struct Kernel<op::BalancingLoss, Cpu<T, Factor>> {
-    static double run(Context<Cpu<T, Factor>>& context, View<const T, 2> gate,
-                      View<const Index, 1> best, double scale, View<T, 2> dgate) {
+    static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> gate,
+                    View<const Index, 1> best, double scale, View<T, 2> dgate, double factor,
+                    View<double, 1> sum) {
         using namespace cpu::detail;
         if (gate.rows() == 0) {
-            return 0;
+            return;
         }
         const typename Arena<HostSpace>::Scope scope{context.arena()};
         const auto load = context.zero_vector(gate.columns());
@@ -78,7 +80,7 @@ struct Kernel<op::BalancingLoss, Cpu<T, Factor>> {
             loss += static_cast<double>((array(gate.row(i)) * array(load)).sum());
             array(dgate.row(i)) += static_cast<T>(scale * normaliser) * array(load);
         }
-        return loss * normaliser;
+        sum[0] += factor * (loss * normaliser);
     }
 };
 

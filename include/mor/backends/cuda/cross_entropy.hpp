@@ -17,11 +17,11 @@ struct Kernel<op::CrossEntropy, Cuda<T, S>> {
     using B = Cuda<T, S>;
     using Space = typename B::Space;
 
-    static double run(Context<B>& context, ConstMatrixView<B> logits, ConstTokenView<B> targets,
-                      double scale, MatrixView<B> dlogits) {
+    static void run(Context<B>& context, ConstMatrixView<B> logits, ConstTokenView<B> targets,
+                    double scale, MatrixView<B> dlogits, double factor, SumView<B> sum) {
         const typename Arena<Space>::Scope scope{context.arena()};
         const auto losses = context.arena().template make<double, 1>({logits.rows()});
-        const auto factor = static_cast<T>(scale);
+        const auto gradient_factor = static_cast<T>(scale);
         const bool has_gradient = !dlogits.empty();
         context.backend().system().for_each_team(
             logits.rows(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
@@ -47,18 +47,18 @@ struct Kernel<op::CrossEntropy, Cuda<T, S>> {
                 for (Index j = team.rank(); j < row.size(); j += team.size()) {
                     exponentials += std::exp(row[j] - largest);
                 }
-                const T sum = team.sum(exponentials);
+                const T of_row = team.sum(exponentials);
                 if (team.rank() == 0) {
                     cuda::in_kernel(losses)[i] =
-                        std::log(double{sum}) + (double{largest} - double{target_logit});
+                        std::log(double{of_row}) + (double{largest} - double{target_logit});
                 }
                 for (Index j = team.rank(); has_gradient && j < row.size(); j += team.size()) {
-                    const T probability = std::exp(row[j] - largest) / sum;
+                    const T probability = std::exp(row[j] - largest) / of_row;
                     cuda::in_kernel(dlogits)(i, j) =
-                        factor * (probability - (j == target ? T{1} : T{0}));
+                        gradient_factor * (probability - (j == target ? T{1} : T{0}));
                 }
             });
-        return cuda::detail::sum_on_host(context, losses);
+        cuda::detail::add_sum<B>(context, losses, factor, sum);
     }
 };
 

@@ -101,9 +101,9 @@ template <class T, class S>
 struct Kernel<op::PonderCost, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    static double run(Context<B>& context, const Halting<B>& halting,
-                      ConstVectorView<B> probability, ConstVectorView<B> before, double scale,
-                      VectorView<B> dshare) {
+    static void run(Context<B>& context, const Halting<B>& halting, ConstVectorView<B> probability,
+                    ConstVectorView<B> before, double scale, VectorView<B> dshare, double factor,
+                    SumView<B> sum) {
         const Halting<B> rule = halting;
         const typename Arena<typename B::Space>::Scope scope{context.arena()};
         const auto costs = context.arena().template make<double, 1>({probability.size()});
@@ -113,7 +113,7 @@ struct Kernel<op::PonderCost, Cuda<T, S>> {
             cuda::in_kernel(costs)[i] = over ? 2.0 - double{old} : 1.0;
             cuda::in_kernel(dshare)[i] += over ? static_cast<T>(scale) : T{0};
         });
-        return cuda::detail::sum_on_host(context, costs);
+        cuda::detail::add_sum<B>(context, costs, factor, sum);
     }
 };
 
@@ -121,8 +121,8 @@ template <class T, class S>
 struct Kernel<op::ShareEntropy, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    static double run(Context<B>& context, ConstVectorView<B> share, double scale,
-                      VectorView<B> dshare) {
+    static void run(Context<B>& context, ConstVectorView<B> share, double scale,
+                    VectorView<B> dshare, double factor, SumView<B> sum) {
         const typename Arena<typename B::Space>::Scope scope{context.arena()};
         const auto terms = context.arena().template make<double, 1>({share.size()});
         context.backend().system().for_each(share.size(), [=] MOR_HOST_DEVICE(Index i) {
@@ -132,7 +132,7 @@ struct Kernel<op::ShareEntropy, Cuda<T, S>> {
             cuda::in_kernel(terms)[i] = s * std::log(s);
             cuda::in_kernel(dshare)[i] += static_cast<T>(scale * (std::log(s) + 1.0));
         });
-        return cuda::detail::sum_on_host(context, terms);
+        cuda::detail::add_sum<B>(context, terms, factor, sum);
     }
 };
 

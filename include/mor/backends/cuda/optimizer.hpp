@@ -1,67 +1,129 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Optimiser kernels of the Cuda backend.
+// Optimiser kernels of the Cuda backend: a team a chunk, of whatever tensor.
 #pragma once
 
 #include <mor/backends/cuda/device.hpp>
-#include <mor/backends/cuda/reductions.hpp>
 #include <mor/ops/optimizer.hpp>
 
-#include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace mor {
 
+namespace cuda::detail {
+
+/// The end of a chunk of a tensor of `size` elements.
+template <class B>
+[[nodiscard]] MOR_HOST_DEVICE Index end_of(const TensorChunk& chunk, Index size) {
+    const Index end = chunk.first + TensorTable<B>::chunk_size;
+    return end < size ? end : size;
+}
+
+}  // namespace cuda::detail
+
 template <class T, class S>
-struct Kernel<op::AdamW, Cuda<T, S>> {
+struct Kernel<op::GradientNorms, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    static void run(Context<B>& context, const AdamWStep& step, ConstVectorView<B> gradient,
-                    VectorView<B> value, VectorView<B> m, VectorView<B> v) {
-        const auto scale = static_cast<T>(step.gradient_scale);
-        const auto beta1 = static_cast<T>(step.beta1);
-        const auto beta2 = static_cast<T>(step.beta2);
-        const auto rate = static_cast<T>(step.learning_rate / step.correction1);
-        const auto inverse_correction2 = static_cast<T>(1.0 / step.correction2);
-        const auto epsilon = static_cast<T>(step.epsilon);
-        const auto keep = static_cast<T>(1.0 - step.learning_rate * step.decay);
-        context.backend().system().for_each(value.size(), [=] MOR_HOST_DEVICE(Index i) {
-            const T g = scale * cuda::in_kernel(gradient)[i];
-            const T new_m = beta1 * cuda::in_kernel(m)[i] + (T{1} - beta1) * g;
-            const T new_v = beta2 * cuda::in_kernel(v)[i] + (T{1} - beta2) * g * g;
-            cuda::in_kernel(m)[i] = new_m;
-            cuda::in_kernel(v)[i] = new_v;
-            T& weight = cuda::in_kernel(value)[i];
-            weight =
-                keep * weight - rate * new_m / (std::sqrt(new_v * inverse_correction2) + epsilon);
+    static void run(Context<B>& context, const TensorTable<B>& table, GroupView<B> norms) {
+        const auto& system = context.backend().system();
+        const typename Arena<typename B::Space>::Scope scope{context.arena()};
+        const auto tensors = table.tensors();
+        const auto chunks = table.chunks();
+        const auto sums = context.arena().template make<double, 1>({chunks.size()});
+        system.for_each_team(chunks.size(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
+            const TensorChunk chunk = cuda::in_kernel(chunks)[i];
+            const View<const T, 1> x =
+                cuda::in_kernel(cuda::in_kernel(tensors)[chunk.tensor].gradient);
+            const Index end = cuda::detail::end_of<B>(chunk, x.size());
+            double squares = 0;
+            for (Index j = chunk.first + team.rank(); j < end; j += team.size()) {
+                const double element{x[j]};
+                squares += element * element;
+            }
+            const double sum = team.sum(squares);
+            if (team.rank() == 0) {
+                cuda::in_kernel(sums)[i] = sum;
+            }
+        });
+        system.for_each_team(
+            norms.size(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index group) {
+                double squares = 0;
+                for (Index i = team.rank(); i < chunks.size(); i += team.size()) {
+                    const Index tensor = cuda::in_kernel(chunks)[i].tensor;
+                    const auto of = static_cast<Index>(cuda::in_kernel(tensors)[tensor].group);
+                    squares += of == group ? cuda::in_kernel(sums)[i] : 0.0;
+                }
+                const double sum = team.sum(squares);
+                if (team.rank() == 0) {
+                    cuda::in_kernel(norms)[group] = std::sqrt(sum);
+                }
+            });
+    }
+};
+
+template <class T, class S>
+struct Kernel<op::ClipScales, Cuda<T, S>> {
+    using B = Cuda<T, S>;
+
+    static void run(Context<B>& context, double clip, ConstSumView<B> loss, ConstGroupView<B> norms,
+                    GroupView<B> scales) {
+        context.backend().system().for_each(scales.size(), [=] MOR_HOST_DEVICE(Index group) {
+            const View<const double, 1> of_groups = cuda::in_kernel(norms);
+            bool is_finite = std::isfinite(cuda::in_kernel(loss)[0]);
+            for (Index i = 0; i < of_groups.size(); ++i) {
+                is_finite = is_finite && std::isfinite(of_groups[i]);
+            }
+            const double scale = clip / (of_groups[group] + 1e-6);
+            const double clipped = scale < 1.0 ? scale : 1.0;
+            cuda::in_kernel(scales)[group] =
+                is_finite ? clipped : std::numeric_limits<double>::quiet_NaN();
         });
     }
 };
 
 template <class T, class S>
-struct Kernel<op::SumOfSquares, Cuda<T, S>> {
+struct Kernel<op::AdamW, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    static double run(Context<B>& context, ConstVectorView<B> x) {
-        // Blocks of fixed size, so that the sum does not depend on the size of teams much.
-        constexpr Index block_size = 16'384;
-        const Index blocks = (x.size() + block_size - 1) / block_size;
-        const typename Arena<typename B::Space>::Scope scope{context.arena()};
-        const auto sums = context.arena().template make<double, 1>({blocks});
+    static void run(Context<B>& context, const AdamWRule& rule, ConstAdamWStepView<B> step,
+                    ConstGroupView<B> scales, const TensorTable<B>& table) {
+        const auto beta1 = static_cast<T>(rule.beta1);
+        const auto beta2 = static_cast<T>(rule.beta2);
+        const auto epsilon = static_cast<T>(rule.epsilon);
+        const auto tensors = table.tensors();
+        const auto chunks = table.chunks();
         context.backend().system().for_each_team(
-            blocks, [=] MOR_HOST_DEVICE(typename S::Team & team, Index block) {
-                const Index last = std::min(x.size(), (block + 1) * block_size);
-                double squares = 0;
-                for (Index i = block * block_size + team.rank(); i < last; i += team.size()) {
-                    const double value{cuda::in_kernel(x)[i]};
-                    squares += value * value;
+            chunks.size(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
+                const TensorChunk chunk = cuda::in_kernel(chunks)[i];
+                const TrainedTensor<B> tensor = cuda::in_kernel(tensors)[chunk.tensor];
+                const double gradient_scale =
+                    cuda::in_kernel(scales)[static_cast<Index>(tensor.group)];
+                if (std::isnan(gradient_scale)) {
+                    return;
                 }
-                const double sum = team.sum(squares);
-                if (team.rank() == 0) {
-                    cuda::in_kernel(sums)[block] = sum;
+                const AdamWStep numbers = cuda::in_kernel(step)[0];
+                const double learning_rate = tensor.rate_factor * numbers.learning_rate;
+                const auto scale = static_cast<T>(gradient_scale);
+                const auto rate = static_cast<T>(learning_rate / numbers.correction1);
+                const auto inverse_correction2 = static_cast<T>(1.0 / numbers.correction2);
+                const auto keep = static_cast<T>(1.0 - learning_rate * tensor.decay);
+                const View<const T, 1> gradient = cuda::in_kernel(tensor.gradient);
+                const View<T, 1> value = cuda::in_kernel(tensor.value);
+                const View<T, 1> m = cuda::in_kernel(tensor.m);
+                const View<T, 1> v = cuda::in_kernel(tensor.v);
+                const Index end = cuda::detail::end_of<B>(chunk, value.size());
+                for (Index j = chunk.first + team.rank(); j < end; j += team.size()) {
+                    const T g = scale * gradient[j];
+                    const T new_m = beta1 * m[j] + (T{1} - beta1) * g;
+                    const T new_v = beta2 * v[j] + (T{1} - beta2) * g * g;
+                    m[j] = new_m;
+                    v[j] = new_v;
+                    value[j] = keep * value[j] -
+                               rate * new_m / (std::sqrt(new_v * inverse_correction2) + epsilon);
                 }
             });
-        return cuda::detail::sum_on_host(context, sums);
     }
 };
 

@@ -3,22 +3,26 @@
 // Sums that several kernels need, each in one fixed order.
 #pragma once
 
-#include <mor/backends/cuda/arena_allocator.hpp>
 #include <mor/backends/cuda/device.hpp>
-
-#include <thrust/reduce.h>
 
 #include <algorithm>
 
 namespace mor::cuda::detail {
 
-/// The sum of x [n], on the host.
+/// sum[0] += factor * the sum of terms [n], by one team.
 template <class B>
-[[nodiscard]] double sum_on_host(Context<B>& context, View<double, 1, typename B::Space> x) {
-    ArenaAllocator allocator{context.arena()};
-    return context.backend().system().run_algorithm(
-        "thrust::reduce", allocator, [&](const auto& policy) {
-            return thrust::reduce(policy, x.data(), x.data() + x.size(), 0.0);
+void add_sum(Context<B>& context, View<const double, 1, typename B::Space> terms, double factor,
+             SumView<B> sum) {
+    context.backend().system().for_each_team(
+        1, [=] MOR_HOST_DEVICE(typename B::System::Team & team, Index /*team_index*/) {
+            double of_thread = 0;
+            for (Index i = team.rank(); i < terms.size(); i += team.size()) {
+                of_thread += in_kernel(terms)[i];
+            }
+            const double of_team = team.sum(of_thread);
+            if (team.rank() == 0) {
+                in_kernel(sum)[0] += factor * of_team;
+            }
         });
 }
 

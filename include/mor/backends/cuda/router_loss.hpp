@@ -43,8 +43,8 @@ template <class T, class S>
 struct Kernel<op::SelectionLoss, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    static double run(Context<B>& context, ConstVectorView<B> logits, ConstIndexView<B> kept,
-                      double scale, VectorView<B> dlogits) {
+    static void run(Context<B>& context, ConstVectorView<B> logits, ConstIndexView<B> kept,
+                    double scale, VectorView<B> dlogits, double factor, SumView<B> sum) {
         const typename Arena<typename B::Space>::Scope scope{context.arena()};
         const auto losses = context.arena().template make<double, 1>({logits.size()});
         context.backend().system().for_each(logits.size(), [=] MOR_HOST_DEVICE(Index i) {
@@ -56,7 +56,7 @@ struct Kernel<op::SelectionLoss, Cuda<T, S>> {
             cuda::in_kernel(dlogits)[i] +=
                 static_cast<T>(scale * (cuda::detail::sigmoid(z) - (is_kept ? 1.0 : 0.0)));
         });
-        return cuda::detail::sum_on_host(context, losses);
+        cuda::detail::add_sum<B>(context, losses, factor, sum);
     }
 };
 
@@ -65,8 +65,8 @@ template <class T, class S>
 struct Kernel<op::RouterZLoss, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    static double run(Context<B>& context, ConstMatrixView<B> logits, double scale,
-                      MatrixView<B> dlogits) {
+    static void run(Context<B>& context, ConstMatrixView<B> logits, double scale,
+                    MatrixView<B> dlogits, double factor, SumView<B> sum) {
         const typename Arena<typename B::Space>::Scope scope{context.arena()};
         const auto losses = context.arena().template make<double, 1>({logits.rows()});
         context.backend().system().for_each(logits.rows(), [=] MOR_HOST_DEVICE(Index i) {
@@ -78,7 +78,7 @@ struct Kernel<op::RouterZLoss, Cuda<T, S>> {
                 cuda::in_kernel(dlogits)(i, j) += static_cast<T>(scale * 2.0 * log_sum * p);
             }
         });
-        return cuda::detail::sum_on_host(context, losses);
+        cuda::detail::add_sum<B>(context, losses, factor, sum);
     }
 };
 
@@ -88,10 +88,10 @@ template <class T, class S>
 struct Kernel<op::BalancingLoss, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    static double run(Context<B>& context, ConstMatrixView<B> gate, ConstIndexView<B> best,
-                      double scale, MatrixView<B> dgate) {
+    static void run(Context<B>& context, ConstMatrixView<B> gate, ConstIndexView<B> best,
+                    double scale, MatrixView<B> dgate, double factor, SumView<B> sum) {
         if (gate.rows() == 0) {
-            return 0;
+            return;
         }
         const typename Arena<typename B::Space>::Scope scope{context.arena()};
         const auto losses = context.arena().template make<double, 1>({gate.columns()});
@@ -105,17 +105,17 @@ struct Kernel<op::BalancingLoss, Cuda<T, S>> {
                     gates += double{cuda::in_kernel(gate)(i, j)};
                     chosen += cuda::in_kernel(best)[i] == j ? 1.0 : 0.0;
                 }
-                const double sum = team.sum(gates);
+                const double all_gates = team.sum(gates);
                 const double load = team.sum(chosen);
                 const T gradient = static_cast<T>(scale * normaliser * load);
                 for (Index i = team.rank(); i < gate.rows(); i += team.size()) {
                     cuda::in_kernel(dgate)(i, j) += gradient;
                 }
                 if (team.rank() == 0) {
-                    cuda::in_kernel(losses)[j] = normaliser * sum * load;
+                    cuda::in_kernel(losses)[j] = normaliser * all_gates * load;
                 }
             });
-        return cuda::detail::sum_on_host(context, losses);
+        cuda::detail::add_sum<B>(context, losses, factor, sum);
     }
 };
 

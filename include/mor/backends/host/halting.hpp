@@ -85,35 +85,35 @@ struct Kernel<op::HaltBackward, B> {
 
 template <HostBackend B>
 struct Kernel<op::PonderCost, B> {
-    static double run(Context<B>& /*context*/, const Halting<B>& halting,
-                      ConstVectorView<B> probability, ConstVectorView<B> before, double scale,
-                      VectorView<B> dshare) {
+    static void run(Context<B>& /*context*/, const Halting<B>& halting,
+                    ConstVectorView<B> probability, ConstVectorView<B> before, double scale,
+                    VectorView<B> dshare, double factor, SumView<B> sum) {
         using T = typename B::Element;
-        double sum = 0;
+        double cost = 0;
         for (Index i = 0; i < probability.size(); ++i) {
-            sum += 1;
+            cost += 1;
             if (host::detail::ends(halting, i, probability[i], before[i])) {
-                sum += 1 - static_cast<double>(before[i]);
+                cost += 1 - static_cast<double>(before[i]);
                 dshare[i] += static_cast<T>(scale);
             }
         }
-        return sum;
+        sum[0] += factor * cost;
     }
 };
 
 template <HostBackend B>
 struct Kernel<op::ShareEntropy, B> {
-    static double run(Context<B>& /*context*/, ConstVectorView<B> share, double scale,
-                      VectorView<B> dshare) {
+    static void run(Context<B>& /*context*/, ConstVectorView<B> share, double scale,
+                    VectorView<B> dshare, double factor, SumView<B> sum) {
         using T = typename B::Element;
-        double sum = 0;
+        double entropy = 0;
         for (Index i = 0; i < share.size(); ++i) {
             const double s =
                 std::max(static_cast<double>(share[i]), double{std::numeric_limits<T>::min()});
-            sum += s * std::log(s);
+            entropy += s * std::log(s);
             dshare[i] += static_cast<T>(scale * (std::log(s) + 1));
         }
-        return sum;
+        sum[0] += factor * entropy;
     }
 };
 

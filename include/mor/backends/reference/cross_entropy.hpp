@@ -14,8 +14,9 @@ namespace mor {
 // dlogits[i, j] = scale * (exp(logits[i, j] - logsumexp(logits[i])) - (j == target))
 template <class T>
 struct Kernel<op::CrossEntropy, Reference<T>> {
-    static double run(Context<Reference<T>>& /*context*/, View<const T, 2> logits,
-                      View<const TokenId, 1> targets, double scale, View<T, 2> dlogits) {
+    static void run(Context<Reference<T>>& /*context*/, View<const T, 2> logits,
+                    View<const TokenId, 1> targets, double scale, View<T, 2> dlogits, double factor,
+                    View<double, 1> sum) {
         double loss = 0;
         for (Index i = 0; i < logits.rows(); ++i) {
             const bool ignored = targets[i] < 0;
@@ -29,7 +30,7 @@ struct Kernel<op::CrossEntropy, Reference<T>> {
                 dlogits(i, j) = ignored ? T{0} : static_cast<T>(scale * (probability - onehot));
             }
         }
-        return loss;
+        sum[0] += factor * loss;
     }
 };
 

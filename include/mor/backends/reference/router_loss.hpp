@@ -26,8 +26,9 @@ namespace reference::detail {
 // the gradient of both is sigmoid(z) - (1 if kept).
 template <class T>
 struct Kernel<op::SelectionLoss, Reference<T>> {
-    static double run(Context<Reference<T>>& /*context*/, View<const T, 1> logits,
-                      View<const Index, 1> kept, double scale, View<T, 1> dlogits) {
+    static void run(Context<Reference<T>>& /*context*/, View<const T, 1> logits,
+                    View<const Index, 1> kept, double scale, View<T, 1> dlogits, double factor,
+                    View<double, 1> sum) {
         using reference::detail::sigmoid;
         using reference::detail::softplus;
         double loss = 0;
@@ -37,15 +38,15 @@ struct Kernel<op::SelectionLoss, Reference<T>> {
             loss += softplus(is_kept ? -z : z);
             dlogits[i] += static_cast<T>(scale * (sigmoid(z) - (is_kept ? 1.0 : 0.0)));
         }
-        return loss;
+        sum[0] += factor * loss;
     }
 };
 
 // d logsumexp^2 / d logits_j = 2 logsumexp softmax_j
 template <class T>
 struct Kernel<op::RouterZLoss, Reference<T>> {
-    static double run(Context<Reference<T>>& /*context*/, View<const T, 2> logits, double scale,
-                      View<T, 2> dlogits) {
+    static void run(Context<Reference<T>>& /*context*/, View<const T, 2> logits, double scale,
+                    View<T, 2> dlogits, double factor, View<double, 1> sum) {
         double loss = 0;
         for (Index i = 0; i < logits.rows(); ++i) {
             const double log_sum = reference::detail::logsumexp<T>(logits.row(i));
@@ -55,7 +56,7 @@ struct Kernel<op::RouterZLoss, Reference<T>> {
                 dlogits(i, j) += static_cast<T>(scale * 2.0 * log_sum * p);
             }
         }
-        return loss;
+        sum[0] += factor * loss;
     }
 };
 
@@ -63,8 +64,9 @@ struct Kernel<op::RouterZLoss, Reference<T>> {
 // without rows the loss is 0.
 template <class T>
 struct Kernel<op::BalancingLoss, Reference<T>> {
-    static double run(Context<Reference<T>>& /*context*/, View<const T, 2> gate,
-                      View<const Index, 1> best, double scale, View<T, 2> dgate) {
+    static void run(Context<Reference<T>>& /*context*/, View<const T, 2> gate,
+                    View<const Index, 1> best, double scale, View<T, 2> dgate, double factor,
+                    View<double, 1> sum) {
         const auto rows = static_cast<double>(gate.rows());
         double loss = 0;
         for (Index j = 0; j < gate.columns() && gate.rows() > 0; ++j) {
@@ -76,7 +78,7 @@ struct Kernel<op::BalancingLoss, Reference<T>> {
                 dgate(i, j) += static_cast<T>(scale * f / rows);
             }
         }
-        return loss;
+        sum[0] += factor * loss;
     }
 };
 
