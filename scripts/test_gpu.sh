@@ -19,8 +19,6 @@ if [[ ! $part =~ ^(all|tests|benchmarks)$ ]]; then
 fi
 limit=585 # seconds for everything
 mkdir -p "$build"
-models=benchmarks/results/cuda_models.json
-torch=benchmarks/results/cuda_torch.json
 steps=$build/steps.tsv
 : >"$steps"
 
@@ -98,26 +96,32 @@ run_tests() {
     done
 }
 
-# A report that could be written takes the place of the last one in benchmarks/results/.
+# A report in which something was measured takes the place of the last one in benchmarks/results/.
+publish() {
+    if grep -qs tokens_per_second "$build/$1.json"; then
+        cp "$build/$1.json" "benchmarks/results/cuda_$1.json"
+    fi
+}
+
 run_benchmarks() {
     local python=${PEER_PYTHON:-python3} left=$((limit - SECONDS)) commit has_torch=
     "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null && has_torch=1
     commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
     [[ -z $(git status --porcelain -- include 'benchmarks/*.[ch]pp' 2>/dev/null) ]] || commit+=-dirty
-    # Each begins no case shortly before it would be stopped in the middle of it.
+    # Ours begins no case shortly before it would be stopped in the middle of it; PyTorch's stops itself.
     local own=$((has_torch ? left * 55 / 100 : left))
     step $((SECONDS + own)) "benchmarks" "$build/benchmarks/cuda/device/cuda" --out "$build/models.json" \
         --seconds $((own > 40 ? own - 30 : own / 2)) --commit "$commit" \
         --driver "$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -n 1)"
-    [[ -f $build/models.json ]] && cp "$build/models.json" "$models"
+    publish models
     if [[ ! $has_torch ]]; then
         record "PyTorch" "none" 0 "no PyTorch here that can use the GPU"
         return
     fi
     left=$((limit - SECONDS))
-    step "$limit" "PyTorch" "$python" -B benchmarks/peers/torch_gpu.py "$build/torch.json" \
-        --seconds $((left > 120 ? left - 90 : left / 2))
-    [[ -f $build/torch.json ]] && cp "$build/torch.json" "$torch"
+    step "$limit" "PyTorch" "$python" -B benchmarks/peers/torch_gpu.py "$build/torch.json" --commit "$commit" \
+        --seconds $((left > 40 ? left - 20 : left / 2))
+    publish torch
 }
 
 rm -f "$build/models.json" "$build/torch.json"

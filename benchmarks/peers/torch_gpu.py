@@ -4,14 +4,16 @@
 in bf16 (autocast; for inference bf16 weights) and in float without TF32, and the authors' way of routing:
 topk, sort, gather, scatter_add. What benchmarks/cuda measures of this library, by the same counts.
 
-Needs PyTorch. Writes JSON, anew after each case; one that would begin after so many seconds is not run.
+Needs PyTorch. Writes JSON, anew after each case. After so many seconds the case that runs is stopped, and
+those that follow are not run.
 usage: torch_gpu.py OUTPUT.json [--device cuda] [--shapes 360M,135M] [--dtypes bf16,f32]
     [--modes eager,compile] [--batch 8] [--sequence 2048] [--prompt 512] [--decoded 32]
-    [--decode-batches 1,8,32,128] [--repeats 5] [--seconds 3600]
+    [--decode-batches 1,8,32,128] [--repeats 5] [--seconds 3600] [--commit TEXT]
 """
 import argparse
 import gc
 import pathlib
+import signal
 import statistics
 import sys
 import time
@@ -136,13 +138,20 @@ def cases(options):
                 yield about, lambda n=name: routing(options, SHAPES[n], clock)
 
 
-def measure(function):
+def stop(*_):
+    raise TimeoutError("stopped: the time was up")
+
+
+def measure(function, seconds):
+    """What the function returns, or what prevented it."""
     torch.manual_seed(1)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         return function()
     except Exception as error:  # too little memory, or no compiler for torch.compile: others go on
         return {"problem": f"{type(error).__name__}: {error}".splitlines()[0]}
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         gc.collect()
         torch.compiler.reset()
         if torch.cuda.is_available():
@@ -159,6 +168,7 @@ def parse(words):
     for name, default in (("batch", 8), ("sequence", 2048), ("prompt", 512), ("decoded", 32), ("repeats", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--seconds", type=float, default=3600)
+    parser.add_argument("--commit", help="of this library, where git cannot tell")
     return parser.parse_args(words)
 
 
@@ -168,7 +178,7 @@ def main():
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     report = {
-        "commit": peer.commit(ROOT),
+        "commit": options.commit or peer.commit(ROOT),
         **peer.machine(),
         "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
         "toolkit": f"CUDA {torch.version.cuda}",
@@ -180,9 +190,10 @@ def main():
         "prompt": options.prompt,
         "results": [],
     }
+    signal.signal(signal.SIGALRM, stop)
     for about, function in cases(options):
-        is_late = time.monotonic() - start > options.seconds
-        result = {"problem": "not run: the time was up"} if is_late else measure(function)
+        left = options.seconds - (time.monotonic() - start)
+        result = measure(function, left) if left > 0 else {"problem": "not run: the time was up"}
         report["results"].append({**about, **result})
         peer.write(report, options.output)
 
