@@ -4,9 +4,8 @@
 // values that each row attends to, which rows of one sequence share.
 #pragma once
 
-#include "serving.hpp"
-
-#include <concepts>
+#include <mor/model/config.hpp>
+#include <mor/model/observer.hpp>
 
 namespace benchmarks {
 
@@ -23,21 +22,22 @@ struct Reads {
     }
 };
 
+/// What products of a backend read of each weight, in bytes.
+template <class Backend>
+inline constexpr double weight_bytes = sizeof(typename Backend::Element);
+
 /// Adds up the weights and keys of the layers that a pass runs.
 template <class Backend>
 class ReadCounter {
-    static constexpr double weight_bytes =
-        std::same_as<Backend, serving::RoundingCpu> ? sizeof(mor::BFloat16) : sizeof(float);
-
 public:
     explicit ReadCounter(const mor::ModelConfig& sizes) {
         const auto hidden = static_cast<double>(sizes.hidden_size);
         const auto kv = static_cast<double>(sizes.num_kv_heads * sizes.head_dim);
         const auto heads = static_cast<double>(sizes.num_heads * sizes.head_dim);
-        layer_ = weight_bytes * hidden *
+        layer_ = weight_bytes<Backend> * hidden *
                  (2 * heads + 2 * kv + 3 * static_cast<double>(sizes.intermediate_size));
-        pair_ = 2 * sizeof(float) * kv;
-        reads_.weights = weight_bytes * hidden * static_cast<double>(sizes.vocab_size);
+        pair_ = 2 * sizeof(typename Backend::Element) * kv;
+        reads_.weights = weight_bytes<Backend> * hidden * static_cast<double>(sizes.vocab_size);
     }
     void operator()(const mor::LayerSeen<Backend>& seen) {
         reads_.weights += seen.rows.size() > 0 ? layer_ : 0;

@@ -6,12 +6,12 @@
 #include "run.hpp"
 #include "selection_algorithms.hpp"
 #include "serving.hpp"
+#include "stopwatch.hpp"
 #include <mor/mor.hpp>
 
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <concepts>
 #include <cstddef>
@@ -25,6 +25,7 @@
 namespace {
 
 using Cpu = mor::Cpu<float>;
+using benchmarks::Stopwatch;
 using mor::Decision;
 using mor::Index;
 using mor::StepPhase;
@@ -60,51 +61,6 @@ struct Setting {
         }
         return list;
     }
-};
-
-/// Adds up time and operations between the events of a pass, by part of a recursion step.
-template <class B>
-class Stopwatch {
-public:
-    explicit Stopwatch(const mor::Context<B>& context) : context_{context} {}
-
-    void operator()(const mor::PhaseSeen<B>& seen) {
-        const auto phase = static_cast<std::size_t>(seen.phase);
-        const double flops = context_.flops();
-        flops_[phase] += flops - last_flops_;
-        seconds_[phase] += since_last();
-        last_flops_ = flops;
-    }
-    // What lies between the steps belongs to none.
-    void operator()(const mor::StepSeen<B>& /*seen*/) { skip(); }
-    void operator()(const mor::LayerSeen<B>& seen) {
-        if (seen.step < 0) {
-            skip();
-        }
-    }
-
-    [[nodiscard]] double seconds(StepPhase phase) const {
-        return seconds_[static_cast<std::size_t>(phase)];
-    }
-    [[nodiscard]] double flops(StepPhase phase) const {
-        return flops_[static_cast<std::size_t>(phase)];
-    }
-
-private:
-    double since_last() {
-        const auto now = Clock::now();
-        return std::chrono::duration<double>(now - std::exchange(last_, now)).count();
-    }
-    void skip() {
-        last_flops_ = context_.flops();
-        last_ = Clock::now();
-    }
-
-    const mor::Context<B>& context_;
-    Clock::time_point last_ = Clock::now();
-    double last_flops_ = 0;
-    std::array<double, mor::num_step_phases> seconds_{};
-    std::array<double, mor::num_step_phases> flops_{};
 };
 
 template <class R>

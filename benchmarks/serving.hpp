@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the benchmarks of serving share: shapes, and a router with balanced depths.
+// What the benchmarks of serving share: a router with balanced depths, and models.
 #pragma once
 
+#include "quantile.hpp"
+#include "reads.hpp"
+#include "shapes.hpp"
 #include <mor/mor.hpp>
 
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
 #include <bit>
 #include <chrono>
 #include <cstddef>
@@ -19,6 +21,11 @@
 #include <utility>
 #include <vector>
 
+/// Rounded when they are packed.
+template <>
+inline constexpr double benchmarks::weight_bytes<mor::Cpu<float, mor::BFloat16>> =
+    sizeof(mor::BFloat16);
+
 namespace serving {
 
 using mor::Index;
@@ -26,6 +33,10 @@ using Cpu = mor::Cpu<float>;
 using RoundingCpu = mor::Cpu<float, mor::BFloat16>;
 using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
+using benchmarks::quantile;
+using benchmarks::Shape;
+using benchmarks::sizes_of;
+using benchmarks::sizes_with_steps;
 
 /// Keeps each token with the probability that makes all depths equally frequent; which tokens, is
 /// a hash of their hidden states.
@@ -59,66 +70,11 @@ struct BalancedMoR : mor::DefaultArchitecture {
     using Router = Balanced;
 };
 
-/// The shapes of SmolLM. Throws ConfigError for another name.
-[[nodiscard]] inline mor::ModelConfig sizes_of(const std::string& shape) {
-    mor::ModelConfig sizes{.vocab_size = 49'152,
-                           .hidden_size = 576,
-                           .intermediate_size = 1'536,
-                           .num_layers = 30,
-                           .num_heads = 9,
-                           .num_kv_heads = 3,
-                           .head_dim = 64,
-                           .max_positions = 2'048};
-    if (shape == "360M") {
-        sizes.hidden_size = 960;
-        sizes.intermediate_size = 2'560;
-        sizes.num_layers = 32;
-        sizes.num_heads = 15;
-        sizes.num_kv_heads = 5;
-    } else {
-        mor::check<mor::ConfigError>(shape == "135M", "no shape ", shape, ", only 135M and 360M");
-    }
-    return sizes;
-}
-
-/// The value below which a share q of `values` lies; 0 without values.
-[[nodiscard]] inline double quantile(std::vector<double> values, double q) {
-    if (values.empty()) {
-        return 0;
-    }
-    std::sort(values.begin(), values.end());
-    return values[static_cast<std::size_t>(q * static_cast<double>(values.size() - 1))];
-}
-
 /// Is this a call whose rows are the engine's occupancy: one of the shared block, or of the whole
 /// stack if the model has no recursion.
 [[nodiscard]] inline bool counts_as_batch(const mor::EngineCall& call, bool has_steps) {
     return call.part == (has_steps ? mor::EnginePart::shared_block : mor::EnginePart::enter);
 }
-
-/// The shape with as many layers as `num_recursions` equal steps between two unshared layers need,
-/// as in the paper.
-[[nodiscard]] inline mor::ModelConfig sizes_with_steps(mor::ModelConfig sizes,
-                                                       Index num_recursions) {
-    while ((sizes.num_layers - 2) % num_recursions != 0) {
-        ++sizes.num_layers;
-    }
-    return sizes;
-}
-
-/// A model of that shape: with so many recursions, if its architecture has any.
-template <class A>
-struct Shape {
-    Shape(mor::ModelConfig shape, Index num_recursions) : sizes{shape} {
-        if constexpr (A::Sharing::has_steps) {
-            options.sharing.num_recursions = num_recursions;
-            sizes = sizes_with_steps(shape, num_recursions);
-        }
-    }
-
-    mor::ModelConfig sizes;
-    mor::ArchitectureOptions<A> options = {};
-};
 
 /// A model of a published shape with random weights, made once a program: drawing them takes longer
 /// than a measurement.

@@ -5,6 +5,7 @@ import datetime
 import json
 import os
 import pathlib
+import resource
 import statistics
 import subprocess
 import sys
@@ -19,11 +20,13 @@ class Shape:
     intermediate: int
     heads: int
     kv_heads: int
+    vocabulary: int = 49152
+    head_dim: int = 64
 
 
 # The dense shapes of SmolLM.
 SHAPES = {"135M": Shape(576, 30, 1536, 9, 3), "360M": Shape(960, 32, 2560, 15, 5)}
-VOCABULARY, HEAD_DIM, ROPE_THETA, NORM_EPSILON = 49152, 64, 10000.0, 1e-5
+ROPE_THETA, NORM_EPSILON = 10000.0, 1e-5
 
 PROMPT = 512  # tokens of a prefill
 BATCH, SEQUENCE = 4, 256  # tokens of an update
@@ -77,6 +80,11 @@ def commit(root):
     name = run("git", "-C", root, "rev-parse", "--short", "HEAD").strip()
     sources = ("include", "benchmarks/*.[ch]pp")
     return name + ("-dirty" if run("git", "-C", root, "status", "--porcelain", "--", *sources) else "")
+
+
+def peak_bytes():
+    """The most memory that this process had resident."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def rates(values):

@@ -26,13 +26,15 @@ def normalise(hidden, weight):
     return (hidden.float() * scale).to(hidden.dtype) * weight
 
 
-def attend(queries, keys, values):
-    """Causal, with each key head serving several query heads."""
+def attend(queries, keys, values, is_causal=True):
+    """With each key head serving several query heads."""
     group = queries.shape[1] // keys.shape[1]
     keys, values = (x.repeat_interleave(group, 1) for x in (keys, values))
     if hasattr(F, "scaled_dot_product_attention"):
-        return F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-    scores = queries @ keys.transpose(-1, -2) * peer.HEAD_DIM**-0.5
+        return F.scaled_dot_product_attention(queries, keys, values, is_causal=is_causal)
+    scores = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
+    if not is_causal:
+        return scores.softmax(-1) @ values
     masked = torch.full(scores.shape[-2:], float("-inf"), dtype=scores.dtype).triu(1)
     return (scores + masked).softmax(-1) @ values
 
@@ -49,28 +51,34 @@ class Block(nn.Module):
         def product(inputs, outputs):
             return nn.Linear(inputs, outputs, bias=False)
 
-        width = shape.heads * peer.HEAD_DIM
+        self.head_dim = shape.head_dim
+        width = shape.heads * shape.head_dim
         self.attention_norm = nn.Parameter(torch.ones(shape.hidden))
         self.query = product(shape.hidden, width)
-        self.key = product(shape.hidden, shape.kv_heads * peer.HEAD_DIM)
-        self.value = product(shape.hidden, shape.kv_heads * peer.HEAD_DIM)
+        self.key = product(shape.hidden, shape.kv_heads * shape.head_dim)
+        self.value = product(shape.hidden, shape.kv_heads * shape.head_dim)
         self.output = product(width, shape.hidden)
         self.mlp_norm = nn.Parameter(torch.ones(shape.hidden))
         self.gate = product(shape.hidden, shape.intermediate)
         self.up = product(shape.hidden, shape.intermediate)
         self.down = product(shape.intermediate, shape.hidden)
 
-    def forward(self, hidden, cosine, sine):
+    def forward(self, hidden, cosine, sine, cache=None, position=0):
+        """With a cache, keys and values [2, batch, heads, positions, head_dim], that it reads and fills."""
         batch, length, _ = hidden.shape
         x = normalise(hidden, self.attention_norm)
 
         def heads(product):
-            return product(x).view(batch, length, -1, peer.HEAD_DIM).transpose(1, 2)
+            return product(x).view(batch, length, -1, self.head_dim).transpose(1, 2)
 
         queries = rotate(heads(self.query), cosine, sine).to(hidden.dtype)
         keys = rotate(heads(self.key), cosine, sine).to(hidden.dtype)
         values = heads(self.value).to(hidden.dtype)
-        attended = attend(queries, keys, values).transpose(1, 2).reshape(batch, length, -1)
+        if cache is not None:
+            cache[0, :, :, position : position + length] = keys
+            cache[1, :, :, position : position + length] = values
+            keys, values = cache[:, :, :, : position + length]
+        attended = attend(queries, keys, values, length > 1).transpose(1, 2).reshape(batch, length, -1)
         hidden = hidden + self.output(attended)
         x = normalise(hidden, self.mlp_norm)
         return hidden + self.down(F.silu(self.gate(x)) * self.up(x))
@@ -79,30 +87,39 @@ class Block(nn.Module):
 class Dense(nn.Module):
     def __init__(self, shape, length):
         super().__init__()
-        self.embedding = nn.Embedding(peer.VOCABULARY, shape.hidden)
+        self.shape = shape
+        self.embedding = nn.Embedding(shape.vocabulary, shape.hidden)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.norm = nn.Parameter(torch.ones(shape.hidden))
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=0.02)
-        exponents = torch.arange(0, peer.HEAD_DIM, 2) / peer.HEAD_DIM
+        exponents = torch.arange(0, shape.head_dim, 2) / shape.head_dim
         angles = torch.outer(torch.arange(length).float(), peer.ROPE_THETA**-exponents)
         self.register_buffer("cosine", angles.cos().repeat(1, 2))
         self.register_buffer("sine", angles.sin().repeat(1, 2))
 
-    def forward(self, tokens, last_only):
+    def make_cache(self, batch, positions):
+        """One for each block."""
+        like = self.embedding.weight
+        extents = (2, batch, self.shape.kv_heads, positions, self.shape.head_dim)
+        return [torch.zeros(extents, dtype=like.dtype, device=like.device) for _ in self.blocks]
+
+    def forward(self, tokens, last_only, caches=None, position=0):
         hidden = self.embedding(tokens)
-        for block in self.blocks:
-            hidden = block(hidden, self.cosine, self.sine)
+        here = slice(position, position + tokens.shape[1])
+        for i, block in enumerate(self.blocks):
+            cache = caches[i] if caches else None
+            hidden = block(hidden, self.cosine[here], self.sine[here], cache, position)
         if last_only:
             hidden = hidden[:, -1]
         return F.linear(normalise(hidden, self.norm), self.embedding.weight)
 
 
-def training(shape, dtype, compiled):
+def training(shape, dtype, compiled, batch=peer.BATCH, sequence=peer.SEQUENCE, device="cpu"):
     """Forward, loss, backward, AdamW. bf16: float weights, products in bf16 by autocast."""
-    model = Dense(shape, peer.SEQUENCE)
-    tokens = torch.randint(peer.VOCABULARY, (peer.BATCH, peer.SEQUENCE + 1))
+    model = Dense(shape, sequence).to(device)
+    tokens = torch.randint(shape.vocabulary, (batch, sequence + 1), device=device)
     inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].reshape(-1)
     try:
         optimiser = torch.optim.AdamW(model.parameters(), fused=True)
@@ -111,13 +128,13 @@ def training(shape, dtype, compiled):
 
     def loss_of(inputs, targets):
         logits = model(inputs, False)
-        return F.cross_entropy(logits.view(-1, peer.VOCABULARY).float(), targets)
+        return F.cross_entropy(logits.view(-1, shape.vocabulary).float(), targets)
 
     compute_loss = torch.compile(loss_of) if compiled else loss_of
 
     def step():
         optimiser.zero_grad(set_to_none=True)
-        bf16 = torch.autocast("cpu", dtype=torch.bfloat16)
+        bf16 = torch.autocast(device, dtype=torch.bfloat16)
         with bf16 if dtype == "bf16" else contextlib.nullcontext():
             loss = compute_loss(inputs, targets)
         loss.backward()
@@ -131,7 +148,7 @@ def prefill(shape, dtype, compiled):
     model = Dense(shape, peer.PROMPT).eval()
     if dtype == "bf16":
         model = model.to(torch.bfloat16)
-    tokens = torch.randint(peer.VOCABULARY, (1, peer.PROMPT))
+    tokens = torch.randint(shape.vocabulary, (1, peer.PROMPT))
     forward = torch.compile(model) if compiled else model
 
     def step():

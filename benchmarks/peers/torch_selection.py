@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Times the authors' way to choose rows, torch.topk and sort, at the sizes of benchmark `selection`.
+"""Times the authors' way to choose rows, torch.topk and sort, at the sizes of benchmark `selection`; for
+torch_gpu.py, their whole way of routing.
 
 Needs PyTorch. Writes JSON to the file named, or prints it.
 usage: torch_selection.py [OUTPUT.json]
@@ -23,6 +24,25 @@ def microseconds(function, repetitions=30):
         function()
         times.append(time.perf_counter() - start)
     return 1e6 * statistics.median(times)
+
+
+def routing_step(batch, candidates, kept, hidden, device):
+    """A function that routes a recursion step as the authors do: scores, the best rows in order, their
+    hidden states, and what the block makes of them added back."""
+    states = torch.randn(batch, candidates, hidden, device=device)
+    router = torch.nn.Linear(hidden, 1, bias=False, device=device)
+
+    @torch.no_grad()
+    def route():
+        gates = 0.1 * torch.sigmoid(router(states))
+        weights, chosen = torch.topk(gates, kept, dim=1, sorted=False)
+        chosen, order = torch.sort(chosen, dim=1)
+        weights = torch.gather(weights, 1, order)
+        places = chosen.expand(-1, -1, hidden)
+        rows = torch.gather(states, 1, places)
+        return torch.scatter_add(states, 1, places, rows * weights)
+
+    return route
 
 
 def main():

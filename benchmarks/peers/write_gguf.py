@@ -19,14 +19,14 @@ def main():
     path = pathlib.Path(sys.argv[3])
     partial = path.with_suffix(".partial")
     writer = gguf.GGUFWriter(partial, "llama")
-    writer.add_vocab_size(peer.VOCABULARY)
+    writer.add_vocab_size(shape.vocabulary)
     writer.add_context_length(8192)
     writer.add_embedding_length(shape.hidden)
     writer.add_block_count(shape.layers)
     writer.add_feed_forward_length(shape.intermediate)
     writer.add_head_count(shape.heads)
     writer.add_head_count_kv(shape.kv_heads)
-    writer.add_rope_dimension_count(peer.HEAD_DIM)
+    writer.add_rope_dimension_count(shape.head_dim)
     writer.add_rope_freq_base(peer.ROPE_THETA)
     writer.add_layer_norm_rms_eps(peer.NORM_EPSILON)
     writer.add_tokenizer_model("no_vocab")
@@ -40,16 +40,16 @@ def main():
         writer.add_tensor(name + ".weight", numpy.ones(shape.hidden, numpy.float32))
 
     # Tied: without a tensor "output" the embedding is the head.
-    matrix("token_embd", peer.VOCABULARY, shape.hidden)
+    matrix("token_embd", shape.vocabulary, shape.hidden)
     norm("output_norm")
-    keys = shape.kv_heads * peer.HEAD_DIM
+    keys = shape.kv_heads * shape.head_dim
     for layer in range(shape.layers):
         block = f"blk.{layer}."
         norm(block + "attn_norm")
-        matrix(block + "attn_q", shape.heads * peer.HEAD_DIM, shape.hidden)
+        matrix(block + "attn_q", shape.heads * shape.head_dim, shape.hidden)
         matrix(block + "attn_k", keys, shape.hidden)
         matrix(block + "attn_v", keys, shape.hidden)
-        matrix(block + "attn_output", shape.hidden, shape.heads * peer.HEAD_DIM)
+        matrix(block + "attn_output", shape.hidden, shape.heads * shape.head_dim)
         norm(block + "ffn_norm")
         matrix(block + "ffn_gate", shape.intermediate, shape.hidden)
         matrix(block + "ffn_up", shape.intermediate, shape.hidden)

@@ -2,10 +2,11 @@
 //
 // mor_parity: runs every case of a directory and compares with what the authors' code computed.
 //
-// usage: mor_parity [--fault weight|selection]
+// usage: mor_parity [--backend NAME] [--fault weight|selection]
 //
-// MOR_FIXTURES names the directory; without it, the cases of this project are run. With --fault
-// every case is run with a mistake made on purpose, and is expected to fail.
+// MOR_FIXTURES names the directory; without it, the cases of this project are run. NAME is a
+// backend of this program, for all its runs, or one run, like "cpu double". With --fault every case
+// is run with a mistake made on purpose, and is expected to fail.
 #include "parity/case.hpp"
 #include "parity/comparison.hpp"
 #include "parity/runs.hpp"
@@ -19,6 +20,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace {
 
@@ -64,7 +66,8 @@ Comparison compare(const Case& reference, const Run& run, const Tolerance& toler
     return comparison;
 }
 
-void run_case(const std::filesystem::path& path, Fault fault, Counts& counts) {
+void run_case(const std::filesystem::path& path, const std::vector<Run>& selected, Fault fault,
+              Counts& counts) {
     try {
         const Case reference = load_case(path);
         std::string skip = reference.missing_feature;
@@ -77,7 +80,7 @@ void run_case(const std::filesystem::path& path, Fault fault, Counts& counts) {
             return;
         }
         bool passed = true;
-        for (const Run& run : runs) {
+        for (const Run& run : selected) {
             const Comparison comparison = compare(reference, run, run.tolerance, fault);
             passed = passed && comparison.problems().empty();
             if (run.rounding != nullptr && reference.name != too_close_to_round) {
@@ -93,28 +96,69 @@ void run_case(const std::filesystem::path& path, Fault fault, Counts& counts) {
     }
 }
 
-std::optional<Fault> read_arguments(int count, char** words) {
-    if (count == 1) {
-        return Fault::none;
-    }
-    if (count == 3 && std::string_view{words[1]} == "--fault") {
-        const std::string_view fault = words[2];
-        if (fault == "weight") {
-            return Fault::weight;
+struct Arguments {
+    std::string_view backend = {};  // empty: all
+    Fault fault = Fault::none;
+};
+
+std::optional<Arguments> read_arguments(int count, char** words) {
+    Arguments arguments;
+    for (int i = 1; i < count; i += 2) {
+        const std::string_view name = words[i];
+        const std::string_view value = i + 1 < count ? words[i + 1] : "";
+        if (name == "--backend" && !value.empty()) {
+            arguments.backend = value;
+        } else if (name == "--fault" && value == "weight") {
+            arguments.fault = Fault::weight;
+        } else if (name == "--fault" && value == "selection") {
+            arguments.fault = Fault::selection;
+        } else {
+            return std::nullopt;
         }
-        if (fault == "selection") {
-            return Fault::selection;
+    }
+    return arguments;
+}
+
+/// The runs of a backend, or the one of that name.
+std::vector<Run> runs_of(std::string_view backend) {
+    std::vector<Run> selected;
+    for (const Run& run : runs) {
+        const std::string_view name = run.name;
+        const bool is_its =
+            name.starts_with(backend) && name.substr(backend.size()).starts_with(' ');
+        if (backend.empty() || name == backend || is_its) {
+            selected.push_back(run);
         }
     }
-    return std::nullopt;
+    return selected;
+}
+
+void say_which_there_are(std::string_view backend) {
+    const std::string wanted{backend};
+    std::fprintf(stderr, "mor_parity: this program does not run '%s'; it runs", wanted.c_str());
+    const char* between = " ";
+    for (const Run& run : runs) {
+        std::fprintf(stderr, "%s'%s'", between, run.name);
+        between = ", ";
+    }
+    const bool is_of_gpu = backend == "cuda" || backend.starts_with("cuda ");
+    std::fprintf(stderr, "%s\n",
+                 is_of_gpu ? "; the GPU's are in the program cuda_parity_test, which is built "
+                             "where MOR_CUDA finds the CUDA toolkit"
+                           : "");
 }
 
 }  // namespace
 
 int main(int count, char** words) {
-    const std::optional<Fault> fault = read_arguments(count, words);
-    if (!fault) {
-        std::fprintf(stderr, "usage: mor_parity [--fault weight|selection]\n");
+    const std::optional<Arguments> arguments = read_arguments(count, words);
+    if (!arguments) {
+        std::fprintf(stderr, "usage: mor_parity [--backend NAME] [--fault weight|selection]\n");
+        return 2;
+    }
+    const std::vector<Run> selected = runs_of(arguments->backend);
+    if (selected.empty()) {
+        say_which_there_are(arguments->backend);
         return 2;
     }
     const char* const fixtures = std::getenv("MOR_FIXTURES");
@@ -124,7 +168,7 @@ int main(int count, char** words) {
     try {
         for (const auto& path : find_cases(directory)) {
             found = true;
-            run_case(path, *fault, counts);
+            run_case(path, selected, arguments->fault, counts);
         }
         if (!found) {
             std::printf("%s: has no case\n", directory.string().c_str());

@@ -32,6 +32,41 @@ def expect(what, result, wanted_code, wanted_counts, wanted_text=""):
     print(f"{what}: ok")
 
 
+def expect_refusal(what, program, arguments, *wanted):
+    """It ends with 2, has run nothing, and says each of the wanted texts."""
+    result = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    if result.returncode != 2 or result.stdout or any(text not in result.stderr for text in wanted):
+        sys.exit(f"{what}: exit code {result.returncode}, expected 2 and {wanted}\n"
+                 f"{result.stdout}{result.stderr}")
+    print(f"{what}: ok")
+
+
+def runs_in(output):
+    """The names of the runs in what a program printed."""
+    return sorted(set(re.findall(r"^\S+ +(\S+ \w+) +(?:ok|FAILED)", output, re.MULTILINE)))
+
+
+def check_selection(program, vanilla):
+    """What --backend selects, and what it refuses."""
+    for backend, wanted in (("cpu", ["cpu bfloat16", "cpu double", "cpu float"]),
+                            ("cpu double", ["cpu double"]),
+                            ("reference", ["reference double"])):
+        result = run(program, vanilla, "--backend", backend)
+        expect(f"--backend {backend}", result, 0, (1, 0, 0))
+        found = runs_in(result[2])
+        assert found == wanted, (backend, found, wanted)
+    expect("a backend with a mistake", run(program, vanilla, "--fault", "weight", "--backend",
+                                           "reference"), 1, (0, 1, 0))
+    here = ("'cpu float', 'cpu double', 'reference double'",)
+    expect_refusal("the GPU's backend, which is not here", program, ["--backend", "cuda"],
+                   "does not run 'cuda'", "MOR_CUDA", *here)
+    for backend in ("cp", "cpu half", "tpu"):
+        expect_refusal(f"no backend {backend}", program, ["--backend", backend],
+                       f"does not run '{backend}'", *here)
+    for arguments in (["--backend"], ["--backend", ""], ["--fault", "none"], ["cpu"]):
+        expect_refusal(f"arguments {arguments}", program, arguments, "usage: mor_parity")
+
+
 def copy_case(data, name, directory, change_json=lambda text: text, change_tensors=lambda b: b):
     directory.mkdir(exist_ok=True)
     text = (data / f"{name}.json").read_text()
@@ -73,6 +108,7 @@ def main():
                run(program, copy_case(data, "ec_capacity", root / "skip", change_json=replace_once(
                    '"rand_router": false', '"rand_router":  true'))),
                0, (0, 0, 1), "skipped: rand_router true")
+        check_selection(program, copy_case(data, "vanilla", root / "vanilla"))
         lonely = copy_case(data, "vanilla", root / "lonely")
         (lonely / "vanilla.json").unlink()
         expect("no JSON", run(program, lonely), 1, (0, 1, 0), "vanilla.json: cannot be opened")

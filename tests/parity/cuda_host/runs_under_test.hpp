@@ -8,8 +8,8 @@
 namespace parity {
 
 inline constexpr Run runs[] = {
-    {"cuda host float", float_tolerance, run_on_cuda_host_float},
-    {"cuda host double", double_tolerance, run_on_cuda_host_double},
+    {"cuda-host float", float_tolerance, run_on_cuda_host_float},
+    {"cuda-host double", double_tolerance, run_on_cuda_host_double},
 };
 
 }  // namespace parity
