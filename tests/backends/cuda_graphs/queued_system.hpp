@@ -12,6 +12,7 @@
 #include <cstring>
 #include <functional>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -120,6 +121,11 @@ public:
         return mor::cuda::HostSystem::run_algorithm(call, allocator, algorithm);
     }
 
+    void sort(const mor::cuda::RowsByToken<Space>& by_token,
+              mor::View<std::byte, 1, Space> /*memory*/) const {
+        queue().add(Command{[=] { sort_now(by_token); }});
+    }
+
     template <class T>
     void product(const mor::cuda::Factor<T, Space>& a, const mor::cuda::Factor<T, Space>& b,
                  mor::View<T, 2, Space> c, mor::Write write) const {
@@ -134,6 +140,16 @@ private:
     };
     template <class Work>
     Command(Work) -> Command<Work>;
+
+    static void sort_now(const mor::cuda::RowsByToken<Space>& by_token) {
+        const auto view = [](const auto& of) {
+            return mor::View<std::remove_pointer_t<decltype(of.data())>, 1,
+                             mor::cuda::HostSystem::Space>{of.data(), of.extents()};
+        };
+        mor::cuda::HostSystem{}.sort({view(by_token.tokens), view(by_token.rows),
+                                      view(by_token.sorted_tokens), view(by_token.sorted_rows)},
+                                     {});
+    }
 
     template <class T>
     using HostFactor = mor::cuda::Factor<T, mor::cuda::HostSystem::Space>;

@@ -11,6 +11,7 @@
 #include <mor/backends/cuda/system.hpp>
 #include <mor/core/bfloat16.hpp>
 
+#include <cub/device/device_radix_sort.cuh>
 #include <thrust/system/cuda/execution_policy.h>
 #include <thrust/system_error.h>
 
@@ -98,6 +99,17 @@ public:
         } catch (const thrust::system_error& error) {
             static_cast<void>(cudaGetLastError());  // kept for whoever asks next
             fail<DeviceError>("mor: ", call, ": ", error.what());
+        }
+    }
+
+    [[nodiscard]] Index sort_bytes(Index n) const {
+        std::size_t bytes = 0;
+        expect_success(SortByToken::run(nullptr, bytes, {}, n, nullptr), "cub::DeviceRadixSort");
+        return static_cast<Index>(bytes);
+    }
+    void sort(const RowsByToken<Space>& by_token, View<std::byte, 1, Space> memory) const {
+        if (!by_token.tokens.empty()) {
+            hand_over(SortByToken{by_token, memory}, "cub::DeviceRadixSort");
         }
     }
 
@@ -268,6 +280,26 @@ private:
             config.stream = detail::Device::get().stream();
             expect_success(cudaLaunchKernelEx(&config, kernel, n, body), "cudaLaunchKernelEx", ": ",
                            name_of<Body>());
+        }
+    };
+
+    struct SortByToken {
+        RowsByToken<Space> by_token;
+        View<std::byte, 1, Space> memory;
+
+        void operator()() const {
+            auto bytes = static_cast<std::size_t>(memory.size());
+            expect_success(run(memory.data(), bytes, by_token, by_token.tokens.size(),
+                               detail::Device::get().stream()),
+                           "cub::DeviceRadixSort");
+        }
+        /// Without memory it says how many bytes it needs.
+        static cudaError_t run(void* memory, std::size_t& bytes, const RowsByToken<Space>& by_token,
+                               Index n, cudaStream_t stream) {
+            constexpr int token_bits = std::numeric_limits<std::uint32_t>::digits;
+            return cub::DeviceRadixSort::SortPairs(
+                memory, bytes, by_token.tokens.data(), by_token.sorted_tokens.data(),
+                by_token.rows.data(), by_token.sorted_rows.data(), n, 0, token_bits, stream);
         }
     };
 

@@ -3,11 +3,10 @@
 // Embedding of the Cuda backend. Backward, a team adds up all rows of one token, in their order.
 #pragma once
 
-#include <mor/backends/cuda/arena_allocator.hpp>
 #include <mor/backends/cuda/device.hpp>
 #include <mor/ops/embedding.hpp>
 
-#include <thrust/sort.h>
+#include <cstddef>
 
 namespace mor {
 
@@ -38,19 +37,12 @@ struct Kernel<op::EmbeddingBackward, Cuda<T, S>> {
         const auto& system = context.backend().system();
         const Index rows = tokens.size();
         const typename Arena<typename B::Space>::Scope scope{context.arena()};
+        const IndexView<B> numbers = context.indices(rows);
         const auto sorted = context.arena().template make<TokenId, 1>({rows});
         const IndexView<B> order = context.indices(rows);
-        system.for_each(rows, [=] MOR_HOST_DEVICE(Index i) {
-            cuda::in_kernel(sorted)[i] = cuda::in_kernel(tokens)[i];
-            cuda::in_kernel(order)[i] = i;
-        });
-        {
-            cuda::ArenaAllocator allocator{context.arena()};
-            system.run_algorithm("thrust::stable_sort_by_key", allocator, [&](const auto& policy) {
-                thrust::stable_sort_by_key(policy, sorted.data(), sorted.data() + rows,
-                                           order.data());
-            });
-        }
+        system.for_each(rows, [=] MOR_HOST_DEVICE(Index i) { cuda::in_kernel(numbers)[i] = i; });
+        system.sort({tokens, numbers, sorted, order},
+                    context.arena().template make<std::byte, 1>({system.sort_bytes(rows)}));
         system.for_each_team(rows, [=] MOR_HOST_DEVICE(typename S::Team & team, Index first) {
             const View<const TokenId, 1> ids = cuda::in_kernel(sorted);
             const TokenId token = ids[first];

@@ -6,6 +6,8 @@
 
 #include <mor/backends/cuda/system.hpp>
 
+#include <thrust/copy.h>
+#include <thrust/sort.h>
 #include <thrust/system/cpp/execution_policy.h>
 
 #include <cstddef>
@@ -65,6 +67,16 @@ struct HostSystem {
     auto run_algorithm(std::string_view /*call*/, Allocator& allocator,
                        const Algorithm& algorithm) const {
         return algorithm(thrust::cpp::par(allocator));
+    }
+
+    [[nodiscard]] Index sort_bytes(Index /*n*/) const { return 0; }
+    void sort(const RowsByToken<Space>& by_token, View<std::byte, 1, Space> /*memory*/) const {
+        const Index n = by_token.tokens.size();
+        thrust::copy_n(thrust::cpp::par, by_token.tokens.data(), n, by_token.sorted_tokens.data());
+        thrust::copy_n(thrust::cpp::par, by_token.rows.data(), n, by_token.sorted_rows.data());
+        TokenId* const tokens = by_token.sorted_tokens.data();
+        thrust::stable_sort_by_key(thrust::cpp::par, tokens, tokens + n,
+                                   by_token.sorted_rows.data());
     }
 
     /// See product.hpp. Sums in double.

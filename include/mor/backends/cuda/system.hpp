@@ -22,6 +22,15 @@
 
 namespace mor::cuda {
 
+/// Rows by token, for a system's sort: all [n], `sorted_tokens` and `sorted_rows` to be written.
+template <MemorySpace Space>
+struct RowsByToken {
+    View<const TokenId, 1, Space> tokens;
+    View<const Index, 1, Space> rows;
+    View<TokenId, 1, Space> sorted_tokens;
+    View<Index, 1, Space> sorted_rows;
+};
+
 namespace detail {
 struct AnyBody {
     MOR_HOST_DEVICE void operator()(Index /*i*/) const {}
@@ -51,20 +60,24 @@ struct AnyAllocator {
 /// the body runs; without that argument there are none. A team may run several bodies one after
 /// another. `run_algorithm(call, allocator, algorithm)` returns algorithm(policy), where `policy`
 /// is what Thrust takes; temporary memory comes from the allocator of bytes, and what fails is a
-/// mor::Error that names the call. `product` multiplies matrices; see product.hpp.
+/// mor::Error that names the call. `sort(rows_by_token, memory)` sorts ascending and stably, with
+/// `sort_bytes(n)` bytes of temporary memory. `product` multiplies matrices; see product.hpp.
 template <class S>
-concept System =
-    requires(const S& system, Index n, std::size_t shared_bytes, detail::AnyAllocator& allocator,
-             Factor<float, typename S::Space> factor, View<float, 2, typename S::Space> matrix) {
-        requires MemorySpace<typename S::Space>;
-        typename S::Team;
-        { S::name } -> std::convertible_to<std::string_view>;
-        system.for_each(n, detail::AnyBody{});
-        system.for_each_team(n, detail::AnyTeamBody<typename S::Team>{});
-        system.for_each_team(n, shared_bytes, detail::AnyTeamBody<typename S::Team>{});
-        system.run_algorithm(std::string_view{}, allocator, detail::AnyAlgorithm{});
-        system.product(factor, factor, matrix, Write::overwrite);
-    };
+concept System = requires(
+    const S& system, Index n, std::size_t shared_bytes, detail::AnyAllocator& allocator,
+    Factor<float, typename S::Space> factor, View<float, 2, typename S::Space> matrix,
+    RowsByToken<typename S::Space> rows_by_token, View<std::byte, 1, typename S::Space> memory) {
+    requires MemorySpace<typename S::Space>;
+    typename S::Team;
+    { S::name } -> std::convertible_to<std::string_view>;
+    system.for_each(n, detail::AnyBody{});
+    system.for_each_team(n, detail::AnyTeamBody<typename S::Team>{});
+    system.for_each_team(n, shared_bytes, detail::AnyTeamBody<typename S::Team>{});
+    system.run_algorithm(std::string_view{}, allocator, detail::AnyAlgorithm{});
+    { system.sort_bytes(n) } -> std::same_as<Index>;
+    system.sort(rows_by_token, memory);
+    system.product(factor, factor, matrix, Write::overwrite);
+};
 
 /// A view as the kernels of its system see it, whose elements can be read and written. For bodies
 /// only.
