@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/backends.hpp"
 #include <mor/ops/attention.hpp>
+#include <mor/ops/gather_scatter.hpp>
 #include <mor/ops/rows.hpp>
 
 using namespace backend_tests;
@@ -230,57 +231,91 @@ TEST_CASE_TEMPLATE_DEFINE("attention names the argument that does not fit", B, a
 }
 TEST_CASE_TEMPLATE_APPLY(attention_shapes, BackendsUnderTest);
 
+namespace {
+
+// A query of all keys of each of these sequences, whose blocks are scattered, and one of the first
+// half of the longest.
+template <class B>
+void expect_paged_attention_agrees(const AttentionShape& shape, Index block_size,
+                                   const std::vector<Index>& lengths) {
+    CAPTURE(block_size);
+    CAPTURE(shape.head_dim);
+    Bench<B> bench;
+    std::vector<Index> blocks;
+    std::vector<Index> begins;
+    std::vector<Index> ends;
+    for (const Index length : lengths) {
+        begins.push_back(std::ssize(blocks) * block_size);
+        ends.push_back(begins.back() + length);
+        for (Index i = 0; i < (length + block_size - 1) / block_size; ++i) {
+            blocks.push_back(std::ssize(blocks));
+        }
+    }
+    std::reverse(blocks.begin(), blocks.end());
+    const auto longest = std::max_element(lengths.begin(), lengths.end());
+    begins.push_back(begins[static_cast<std::size_t>(longest - lengths.begin())]);
+    ends.push_back(begins.back() + (*longest + 1) / 2);
+    const Index rows = std::ssize(begins);
+    const Index key_rows = std::ssize(blocks) * block_size;
+    const Index width = shape.heads * shape.head_dim;
+    const Index kv_width = shape.kv_heads * shape.head_dim;
+    auto order = bench.integers(blocks);
+    auto begin = bench.integers(begins);
+    auto end = bench.integers(ends);
+    auto q = bench.matrix(rows, width);
+    auto k = bench.matrix(key_rows, kv_width);
+    auto v = bench.matrix(key_rows, kv_width);
+    auto out = bench.matrix(rows, width);
+    auto logsumexp = bench.matrix(rows, shape.heads);
+    bench.run([&](auto side) {
+        using Side = typename decltype(side)::B;
+        ops::attention<Side>(side.context, shape, side(q), side(k), side(v),
+                             {side(begin), side(end), 0, side(order), block_size}, side(out),
+                             side(logsumexp));
+    });
+    bench.expect_agreement(out, *longest);
+    bench.expect_agreement(logsumexp, *longest);
+
+    // The last row gets the same bits alone, and among so many that none is divided among teams.
+    const auto last_of = [&](Index copies) {
+        auto& context = bench.context();
+        const auto count = static_cast<std::size_t>(copies);
+        auto last = bench.integers(std::vector<Index>(count, rows - 1));
+        auto its_begin = bench.integers(std::vector<Index>(count, begins.back()));
+        auto its_end = bench.integers(std::vector<Index>(count, ends.back()));
+        const auto queries = context.matrix(copies, width);
+        const auto result = context.matrix(copies, width);
+        const auto sums = context.matrix(copies, shape.heads);
+        ops::gather_rows<B>(context, q.tested.view(), last.tested.view(), queries);
+        ops::attention<B>(
+            context, shape, queries, k.tested.view(), v.tested.view(),
+            {its_begin.tested.view(), its_end.tested.view(), 0, order.tested.view(), block_size},
+            result, sums);
+        return mor::to_host(mor::ConstMatrixView<B>{result.slice(copies - 1, 1)});
+    };
+    const auto expected =
+        mor::to_host(mor::ConstMatrixView<B>{out.tested.view().slice(rows - 1, 1)});
+    CHECK(last_of(1) == expected);
+    CHECK(last_of(1'024 / shape.heads + 1) == expected);
+}
+
+}  // namespace
+
 TEST_CASE_TEMPLATE_DEFINE("paged keys agree with the oracle, row by row", B,
                           paged_attention_agrees) {
     for (const Index block_size : {1, 3, 16, 64}) {
-        for (const mor::AttentionShape& shape :
-             {mor::AttentionShape{4, 2, 8}, mor::AttentionShape{9, 1, 5}}) {
-            CAPTURE(block_size);
-            Bench<B> bench;
-            // Three queries, the second of two rows; tables of 1, 70 and 20 keys in scattered
-            // blocks.
-            const std::vector<Index> lengths{1, 70, 20};
-            std::vector<Index> blocks;
-            std::vector<Index> starts;
-            for (const Index length : lengths) {
-                starts.push_back(std::ssize(blocks) * block_size);
-                for (Index i = 0; i < (length + block_size - 1) / block_size; ++i) {
-                    blocks.push_back(std::ssize(blocks));
-                }
-            }
-            std::reverse(blocks.begin(), blocks.end());
-            const Index key_rows = std::ssize(blocks) * block_size;
-            auto order = bench.integers(blocks);
-            auto begin =
-                bench.integers(std::vector<Index>{starts[1], starts[0], starts[2], starts[1]});
-            auto end = bench.integers(
-                std::vector<Index>{starts[1] + 70, starts[0] + 1, starts[2] + 20, starts[1] + 33});
-            auto q = bench.matrix(4, shape.heads * shape.head_dim);
-            auto k = bench.matrix(key_rows, shape.kv_heads * shape.head_dim);
-            auto v = bench.matrix(key_rows, shape.kv_heads * shape.head_dim);
-            auto out = bench.matrix(4, shape.heads * shape.head_dim);
-            auto logsumexp = bench.matrix(4, shape.heads);
-            bench.run([&](auto side) {
-                using Side = typename decltype(side)::B;
-                ops::attention<Side>(side.context, shape, side(q), side(k), side(v),
-                                     {side(begin), side(end), 124, side(order), block_size},
-                                     side(out), side(logsumexp));
-            });
-            bench.expect_agreement(out, 70);
-            bench.expect_agreement(logsumexp, 70);
-
-            // The last row alone gets the same bits.
-            auto& context = bench.context();
-            const auto alone = context.matrix(1, out.tested.view().columns());
-            const auto sums = context.matrix(1, shape.heads);
-            ops::attention<B>(context, shape, q.tested.view().slice(3, 1), k.tested.view(),
-                              v.tested.view(),
-                              {begin.tested.view().slice(3, 1), end.tested.view().slice(3, 1), 33,
-                               order.tested.view(), block_size},
-                              alone, sums);
-            CHECK(mor::to_host(mor::ConstMatrixView<B>{alone}) ==
-                  mor::to_host(mor::ConstMatrixView<B>{out.tested.view().slice(3, 1)}));
-        }
+        expect_paged_attention_agrees<B>({4, 2, 8}, block_size, {1, 70, 20});
+        expect_paged_attention_agrees<B>({9, 1, 5}, block_size, {1, 70, 20});
     }
 }
 TEST_CASE_TEMPLATE_APPLY(paged_attention_agrees, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("attention of few rows agrees, however many keys they see", B,
+                          attention_of_many_keys_agrees) {
+    for (const Index head_dim : {24, 40, 64, 128}) {
+        expect_attention_agrees<B>({4, 2, head_dim}, {256, 257, 700}, Queries::last, 1.0);
+        expect_paged_attention_agrees<B>({4, 2, head_dim}, 16, {257, 1, 700});
+    }
+    expect_paged_attention_agrees<B>({3, 1, 40}, 64, {512, 1'300, 513, 256});
+}
+TEST_CASE_TEMPLATE_APPLY(attention_of_many_keys_agrees, BackendsUnderTest);

@@ -165,12 +165,7 @@ struct Kernel<op::Attention, Cuda<T, S>> {
         const Index rows = q.rows();
         const Index heads = shape.heads;
         if (ranges.is_paged() || rows < fewest_rows) {
-            const cuda::detail::AttentionOfRows<B> forward{shape,  q,   k,         v,
-                                                           ranges, out, logsumexp, scale};
-            system.for_each_team(rows * heads, forward.shared_bytes(),
-                                 [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
-                                     forward.run(team, i / heads, i % heads);
-                                 });
+            cuda::detail::attend_rows<B>(context, {shape, q, k, v, ranges}, out, logsumexp);
             return;
         }
         const auto sizes = cuda::detail::tile_sizes<T>(shape.head_dim, key_bytes);
