@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What every attention kernel of the Cuda backend is called with.
+// What the attention kernels of the Cuda backend share: their arguments, and which tiles they use.
 #pragma once
 
 #include <mor/backends/cuda/device.hpp>
+#include <mor/backends/cuda/exact_tiles.hpp>
+#include <mor/backends/cuda/rounded_tiles.hpp>
 #include <mor/ops/attention.hpp>
 
 #include <cmath>
@@ -27,5 +29,36 @@ struct AttentionInputs {
         return head / (shape.heads / shape.kv_heads) * shape.head_dim;
     }
 };
+
+/// body(tiles) with the tiles of attention: RoundedTiles where the system's products round their
+/// factors, but for heads that are too wide for them.
+template <class B, class Body>
+void with_tiles(Index head_dim, const Body& body) {
+    using S = typename B::System;
+    if constexpr (requires { typename S::RoundedFactor; }) {
+        using Rounded = RoundedTiles<typename S::Team>;
+        if (head_dim <= Rounded::widest_head) {
+            body(Rounded{});
+            return;
+        }
+    }
+    body(ExactTiles<typename B::Element>{});
+}
+
+/// The rows from `first` that share their begin, before `last`: query rows of one sequence.
+struct QueryRun {
+    Index last;
+    Index key_end;  // the largest of their ends
+};
+[[nodiscard]] MOR_HOST_DEVICE constexpr QueryRun query_run(View<const Index, 1> begin,
+                                                           View<const Index, 1> end, Index first,
+                                                           Index last) {
+    QueryRun run{first + 1, end[first]};
+    while (run.last < last && begin[run.last] == begin[first]) {
+        run.key_end = end[run.last] > run.key_end ? end[run.last] : run.key_end;
+        ++run.last;
+    }
+    return run;
+}
 
 }  // namespace mor::cuda::detail

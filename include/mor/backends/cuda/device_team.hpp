@@ -4,9 +4,11 @@
 // For nvcc.
 #pragma once
 
+#include <mor/backends/cuda/device_tile_product.hpp>
 #include <mor/backends/cuda/system.hpp>
 #include <mor/core/types.hpp>
 
+#include <cstddef>
 #include <cuda_runtime.h>
 
 namespace mor::cuda {
@@ -16,6 +18,7 @@ namespace mor::cuda {
 class DeviceTeam {
 public:
     static constexpr int num_threads = 256;
+    using TileProduct = detail::DeviceTileProduct<num_threads>;
 
     // Bodies are code for both sides. On the host nobody calls these.
 #ifdef __CUDA_ARCH__
@@ -31,7 +34,7 @@ public:
     }
     template <class T>
     [[nodiscard]] __device__ T* shared() const {
-        extern __shared__ int4 team_memory[];  // of a type that is aligned to 16
+        extern __shared__ __align__(32) std::byte team_memory[];  // as tensor cores want it
         return reinterpret_cast<T*>(team_memory);
     }
 #else
