@@ -75,10 +75,13 @@ struct AttentionGradient {
     template <class Team>
     MOR_HOST_DEVICE void run_keys(Team& team, Index key, int num_keys, Index kv_head) const {
         const int dim = inputs.dim();
-        const Index group = inputs.shape.heads / inputs.shape.kv_heads;
+        const auto group = static_cast<int>(inputs.shape.heads / inputs.shape.kv_heads);
         const Index kv_column = kv_head * dim;
-        const Gradient<T> key_gradient{rows_of(dk, key, kv_column), inputs.scale};
-        const Gradient<T> value_gradient{rows_of(dv, key, kv_column), T{1}};
+        // Made where they are used, not kept: registers are scarce here.
+        const auto key_gradient = [&] {
+            return Gradient<T>{rows_of(dk, key, kv_column), inputs.scale};
+        };
+        const auto value_gradient = [&] { return Gradient<T>{rows_of(dv, key, kv_column), T{1}}; };
         TileMaker memory{team.template shared<std::byte>()};
         const Shared shared{memory, sizes, dim};
         KeySums sums{memory, sizes, dim};
@@ -90,24 +93,24 @@ struct AttentionGradient {
         }
         team.sync();  // with the keys before
         load_keys(team, key, num_keys, kv_column, shared);
-        sums.keys.template begin<Write::accumulate>(team, num_keys, key_gradient);
-        sums.values.template begin<Write::accumulate>(team, num_keys, value_gradient);
+        sums.keys.template begin<Write::accumulate>(team, num_keys, key_gradient());
+        sums.values.template begin<Write::accumulate>(team, num_keys, value_gradient());
         for (; first < last; first += sizes.queries) {
             const int count =
                 last - first < sizes.queries ? static_cast<int>(last - first) : sizes.queries;
-            for (Index head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+            for (int member = 0; member < group; ++member) {
                 team.sync();
-                load_queries(team, first, count, head, shared);
+                load_queries(team, first, count, kv_head * group + member, shared);
                 team.sync();
                 make_weights(team, count, key, num_keys, shared);
                 sums.values.template add<Reading::transposed>(team, shared.weights, num_keys, count,
-                                                              shared.douts, value_gradient);
+                                                              shared.douts, value_gradient());
                 sums.keys.template add<Reading::transposed>(team, shared.dscores, num_keys, count,
-                                                            shared.queries, key_gradient);
+                                                            shared.queries, key_gradient());
             }
         }
-        sums.keys.template finish<Write::accumulate>(team, num_keys, key_gradient);
-        sums.values.template finish<Write::accumulate>(team, num_keys, value_gradient);
+        sums.keys.template finish<Write::accumulate>(team, num_keys, key_gradient());
+        sums.values.template finish<Write::accumulate>(team, num_keys, value_gradient());
     }
 
 private:
@@ -265,9 +268,10 @@ template <class Tiles, class B>
 void attend_tiles_backward(Context<B>& context, AttentionGradient<B, Tiles> gradient) {
     using Team = typename B::System::Team;
     const auto& system = context.backend().system();
-    const AttentionInputs<B>& inputs = gradient.inputs;
+    const AttentionInputs<B> inputs = gradient.inputs;
     const Index rows = inputs.q.rows();
     const Index heads = inputs.shape.heads;
+    gradient.sizes = Tiles::query_gradient_sizes(inputs.dim());
     const Index queries = gradient.sizes.queries;
     system.for_each_team((rows + queries - 1) / queries * heads, gradient.query_bytes(),
                          [=] MOR_HOST_DEVICE(Team & team, Index i) {
@@ -275,6 +279,7 @@ void attend_tiles_backward(Context<B>& context, AttentionGradient<B, Tiles> grad
                              const Index end = first + queries;
                              gradient.run_queries(team, first, end < rows ? end : rows, i % heads);
                          });
+    gradient.sizes = Tiles::key_gradient_sizes(inputs.dim());
     const Index key_rows = inputs.k.rows();
     const Index kv_heads = inputs.shape.kv_heads;
     const Index keys = gradient.sizes.keys;
@@ -308,8 +313,7 @@ struct Kernel<op::AttentionBackward, Cuda<T, S>> {
         cuda::detail::with_tiles<B>(shape.head_dim, [&](auto tiles) {
             using Tiles = decltype(tiles);
             cuda::detail::attend_tiles_backward<Tiles, B>(
-                context, {inputs, logsumexp, dout, dq, dk, dv, delta, first_row, last_row,
-                          Tiles::backward_sizes(inputs.dim())});
+                context, {inputs, logsumexp, dout, dq, dk, dv, delta, first_row, last_row, {}});
         });
     }
 };

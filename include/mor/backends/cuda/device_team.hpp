@@ -8,7 +8,6 @@
 #include <mor/backends/cuda/system.hpp>
 #include <mor/core/types.hpp>
 
-#include <cstddef>
 #include <cuda_runtime.h>
 
 namespace mor::cuda {
@@ -34,7 +33,7 @@ public:
     }
     template <class T>
     [[nodiscard]] __device__ T* shared() const {
-        extern __shared__ __align__(32) std::byte team_memory[];  // as tensor cores want it
+        extern __shared__ int4 team_memory[];  // of a type that is aligned to 16
         return reinterpret_cast<T*>(team_memory);
     }
 #else
@@ -93,9 +92,10 @@ __global__ void __launch_bounds__(DeviceTeam::num_threads) run_each(Index n, Bod
     }
 }
 
-/// body(team, i) for every i in [0, n), by the threads of one block each.
+/// body(team, i) for every i in [0, n), by the threads of one block each. A multiprocessor shall
+/// have the registers of two blocks, so that one computes while the other waits.
 template <class Body>
-__global__ void __launch_bounds__(DeviceTeam::num_threads) run_teams(Index n, Body body) {
+__global__ void __launch_bounds__(DeviceTeam::num_threads, 2) run_teams(Index n, Body body) {
     DeviceTeam team;
     for (Index i = blockIdx.x; i < n; i += gridDim.x) {
         body(team, i);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The products of rounded tiles on tensor cores: a warp multiplies squares of 16 x 16 elements. For
-// nvcc, and GPUs from sm_80 on.
+// nvcc, and GPUs from sm_80 on. Instructions and which thread has which element: PTX ISA, sections
+// "ldmatrix" and "Matrix Fragments for mma.m16n8k16". The compiler's own functions (nvcuda::wmma)
+// do not know that bfloat16 factors are in shared memory, and load them element by element.
 #pragma once
 
 #include <mor/backends/cuda/product.hpp>
@@ -10,14 +12,9 @@
 
 #include <cuda_bf16.h>
 
-#include <mma.h>
-#include <type_traits>
-
 namespace mor::cuda::detail {
 
-namespace wmma = nvcuda::wmma;
-
-/// See LoopTileProduct. Rows of tiles begin at multiples of 8 elements, tiles at multiples of 32
+/// See LoopTileProduct. Rows of tiles begin at multiples of 8 elements, tiles at multiples of 16
 /// bytes.
 template <int num_threads>
 class DeviceTileProduct {
@@ -25,8 +22,11 @@ class DeviceTileProduct {
     static constexpr int warp_size = 32;
     static constexpr int num_warps = num_threads / warp_size;
 
+    template <int most_squares>
+    class Squares;
+
 public:
-    class Sums;
+    using Sums = Squares<4>;
 
     // As in DeviceTeam, nobody calls these on the host.
 #ifdef __CUDA_ARCH__
@@ -38,10 +38,10 @@ public:
     static __device__ void multiply(Team& team, const Tile<BFloat16>& a, int rows,
                                     const Tile<BFloat16>& b, int columns, int depth,
                                     const Tile<float>& out) {
-        Sums sums{nullptr, rows, columns};  // its memory is for scale_rows and each
+        Squares<2> sums{rows, columns};  // as few as 64 x 64 elements take
         sums.clear(team);
         sums.template add<Reading::as_stored, Reading::transposed>(a, rows, depth, b);
-        sums.store(rows, out);
+        sums.each(team, rows, [&](int i, int j, float sum) { out(i, j) = sum; });
     }
 #else
     [[nodiscard]] static MOR_HOST_DEVICE BFloat16 rounded(float x) { return to_bfloat16(x); }
@@ -53,52 +53,48 @@ public:
 #endif
 };
 
-/// In registers: a warp has the squares of one row of squares, and every so many columns. There are
-/// at most 64 rows, and 8,192 elements.
+/// Sums in registers: a warp has the squares of one row of squares, and every so many columns, at
+/// most so many. There are up to 64 rows.
 template <int num_threads>
-class DeviceTileProduct<num_threads>::Sums {
+template <int most_squares>
+class DeviceTileProduct<num_threads>::Squares {
 public:
-    MOR_HOST_DEVICE Sums(TileMaker& memory, int rows, int columns)
-        : Sums{memory.numbers<float>(num_warps * side * side), rows, columns} {}
+    MOR_HOST_DEVICE Squares(TileMaker& /*memory*/, int rows, int columns)
+        : Squares{rows, columns} {}
 
 #ifdef __CUDA_ARCH__
-    __device__ Sums(float* memory, int rows, int columns) : columns_{columns} {
+    __device__ Squares(int rows, int columns) : columns_{columns} {
         const int warp = static_cast<int>(threadIdx.x) / warp_size;
         const int squares = rows <= side ? 1 : rows <= 2 * side ? 2 : 4;
         first_row_ = warp % squares * side;
         first_column_ = warp / squares * side;
         column_step_ = num_warps / squares * side;
-        own_ = memory + warp * side * side;
     }
 
     template <class Team>
     __device__ void clear(Team& /*team*/) {
 #pragma unroll
-        for (Square& square : squares_) {
-            wmma::fill_fragment(square, 0.0F);
+        for (auto& square : sums_) {
+#pragma unroll
+            for (float& sum : square) {
+                sum = 0;
+            }
         }
     }
 
     template <class Team>
     __device__ void scale_rows(Team& /*team*/, int rows, const float* factors) {
-        if (first_row_ >= rows) {
-            return;
-        }
-        // Which rows a thread has of a square only another square of the same kind can tell.
-        for (int e = lane(); e < side * side; e += warp_size) {
-            own_[e] = factors[first_row_ + e % side];
-        }
-        __syncwarp();
-        Square by_row;
-        wmma::load_matrix_sync(by_row, own_, side, wmma::mem_col_major);
+        if (first_row_ < rows) {
+            const float upper = factors[first_row_ + row_of(0)];
+            const float lower = factors[first_row_ + row_of(2)];
 #pragma unroll
-        for (Square& square : squares_) {
+            for (auto& square : sums_) {
 #pragma unroll
-            for (int e = 0; e < Square::num_elements; ++e) {
-                square.x[e] *= by_row.x[e];
+                for (int e = 0; e < elements; ++e) {
+                    square[e] *= e % 4 < 2 ? upper : lower;
+                }
             }
         }
-        __syncwarp();
     }
 
     template <Reading reading, class Team>
@@ -113,76 +109,113 @@ public:
         if (first_row_ >= rows) {
             return;
         }
+        // Several at a time would take the registers of a second block.
+#pragma unroll 1
         for (int j = 0; j < depth; j += side) {
-            Factor<wmma::matrix_a, w_reading> left;
-            load<w_reading>(left, w, first_row_, j);
+            unsigned left[4];
+            load_left<w_reading>(left, w, first_row_, j);
 #pragma unroll
             for (int s = 0; s < most_squares; ++s) {
                 const int column = first_column_ + s * column_step_;
                 if (column < columns_) {
-                    Factor<wmma::matrix_b, x_reading> right;
-                    load<x_reading>(right, x, j, column);
-                    wmma::mma_sync(squares_[s], left, right, squares_[s]);
+                    unsigned right[4];
+                    load_right<x_reading>(right, x, j, column);
+                    multiply_square(sums_[s], left, right);
                 }
-            }
-        }
-    }
-
-    __device__ void store(int rows, const Tile<float>& out) const {
-#pragma unroll
-        for (int s = 0; s < most_squares; ++s) {
-            const int column = first_column_ + s * column_step_;
-            if (first_row_ < rows && column < columns_) {
-                wmma::store_matrix_sync(&out(first_row_, column), squares_[s], out.stride,
-                                        wmma::mem_row_major);
             }
         }
     }
 
     template <class Team, class Body>
-    __device__ void each(Team& /*team*/, int rows, const Body& body) {
+    __device__ void each(Team& /*team*/, int rows, const Body& body) const {
 #pragma unroll
         for (int s = 0; s < most_squares; ++s) {
             const int column = first_column_ + s * column_step_;
             if (first_row_ < rows && column < columns_) {
-                wmma::store_matrix_sync(own_, squares_[s], side, wmma::mem_row_major);
-                __syncwarp();
-                for (int e = lane(); e < side * side; e += warp_size) {
-                    body(first_row_ + e / side, column + e % side, own_[e]);
+#pragma unroll
+                for (int e = 0; e < elements; ++e) {
+                    body(first_row_ + row_of(e), column + column_of(e), sums_[s][e]);
                 }
-                __syncwarp();
             }
         }
     }
 
 private:
-    static constexpr int most_squares = 4;
-    using Square = wmma::fragment<wmma::accumulator, side, side, side, float>;
-    template <class Use, Reading reading>
-    using Factor = wmma::fragment<
-        Use, side, side, side, __nv_bfloat16,
-        std::conditional_t<reading == Reading::as_stored, wmma::row_major, wmma::col_major>>;
+    static constexpr int elements = side * side / warp_size;  // of a square, a thread
 
     [[nodiscard]] static __device__ int lane() { return static_cast<int>(threadIdx.x) % warp_size; }
-
-    /// The square at a row and column of the tile as it is read.
-    template <Reading reading, class Fragment>
-    static __device__ void load(Fragment& fragment, const Tile<BFloat16>& tile, int row,
-                                int column) {
-        const BFloat16& first =
-            reading == Reading::as_stored ? tile(row, column) : tile(column, row);
-        wmma::load_matrix_sync(fragment, reinterpret_cast<const __nv_bfloat16*>(&first),
-                               tile.stride);
+    /// Where element e of a thread is in its square.
+    [[nodiscard]] static __device__ int row_of(int e) { return lane() / 4 + e % 4 / 2 * 8; }
+    [[nodiscard]] static __device__ int column_of(int e) {
+        return e / 4 * 8 + lane() % 4 * 2 + e % 2;
     }
 
-    Square squares_[most_squares];
-    float* own_;  // a square of the warp's own
+    /// The square of the left factor at a row and depth, as it is read.
+    template <Reading reading>
+    static __device__ void load_left(unsigned (&square)[4], const Tile<BFloat16>& tile, int row,
+                                     int depth) {
+        const int line = lane() % 8;
+        const int lower = lane() / 8 % 2 * 8;
+        const int deeper = lane() / 16 * 8;
+        if constexpr (reading == Reading::as_stored) {
+            load_square(square, tile(row + lower + line, depth + deeper));
+        } else {
+            load_transposed_square(square, tile(depth + deeper + line, row + lower));
+        }
+    }
+
+    /// The square of the right factor at a depth and column, as it is read.
+    template <Reading reading>
+    static __device__ void load_right(unsigned (&square)[4], const Tile<BFloat16>& tile, int depth,
+                                      int column) {
+        const int line = lane() % 8;
+        const int deeper = lane() / 8 % 2 * 8;
+        const int further = lane() / 16 * 8;
+        if constexpr (reading == Reading::as_stored) {
+            load_transposed_square(square, tile(depth + deeper + line, column + further));
+        } else {
+            load_square(square, tile(column + further + line, depth + deeper));
+        }
+    }
+
+    /// Four squares of 8 x 8 elements; a thread names where one of their 32 rows begins.
+    static __device__ void load_square(unsigned (&square)[4], const BFloat16& row) {
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(square[0]), "=r"(square[1]), "=r"(square[2]), "=r"(square[3])
+                     : "r"(shared_address(row))
+                     : "memory");
+    }
+    static __device__ void load_transposed_square(unsigned (&square)[4], const BFloat16& row) {
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(square[0]), "=r"(square[1]), "=r"(square[2]), "=r"(square[3])
+                     : "r"(shared_address(row))
+                     : "memory");
+    }
+    [[nodiscard]] static __device__ unsigned shared_address(const BFloat16& element) {
+        return static_cast<unsigned>(__cvta_generic_to_shared(&element));
+    }
+
+    /// sums += left right, the left and then the right half of the columns.
+    static __device__ void multiply_square(float (&sums)[elements], const unsigned (&left)[4],
+                                           const unsigned (&right)[4]) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            float* const c = sums + half * 4;
+            asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right[2 * half]),
+                  "r"(right[2 * half + 1]));
+        }
+    }
+
+    float sums_[most_squares][elements];
     int columns_;
     int first_row_;
     int first_column_;
     int column_step_;
 #else
-    MOR_HOST_DEVICE Sums(float* /*memory*/, int /*rows*/, int /*columns*/) {}
+    MOR_HOST_DEVICE Squares(int /*rows*/, int /*columns*/) {}
     template <class Team>
     MOR_HOST_DEVICE void clear(Team& /*team*/) {}
     template <class Team>
@@ -191,7 +224,7 @@ private:
     MOR_HOST_DEVICE void add(Team& /*team*/, const Tile<BFloat16>& /*w*/, int /*rows*/,
                              int /*depth*/, const Tile<BFloat16>& /*x*/) {}
     template <class Team, class Body>
-    MOR_HOST_DEVICE void each(Team& /*team*/, int /*rows*/, const Body& /*body*/) {}
+    MOR_HOST_DEVICE void each(Team& /*team*/, int /*rows*/, const Body& /*body*/) const {}
 #endif
 };
 

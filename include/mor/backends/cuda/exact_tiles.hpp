@@ -22,7 +22,10 @@ struct ExactTiles {
     static constexpr int rows_per_thread = 4;  // tiles are multiples of it
 
     [[nodiscard]] static TileSizes forward_sizes(int dim) { return fitting_sizes(dim, 16'896); }
-    [[nodiscard]] static TileSizes backward_sizes(int dim) { return fitting_sizes(dim, 8'448); }
+    [[nodiscard]] static TileSizes query_gradient_sizes(int dim) {
+        return fitting_sizes(dim, 8'448);
+    }
+    [[nodiscard]] static TileSizes key_gradient_sizes(int dim) { return fitting_sizes(dim, 8'448); }
 
     [[nodiscard]] static MOR_HOST_DEVICE constexpr int padded(int n) { return n; }
     [[nodiscard]] static MOR_HOST_DEVICE T factor(T x) { return x; }

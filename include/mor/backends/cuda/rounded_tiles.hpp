@@ -94,15 +94,11 @@ struct RoundedTiles {
     static constexpr int softmax_parts = 4;
     static constexpr int widest_head = 256;
 
-    // So that a team shares less than 99 KiB, which all GPUs with these tensor cores have, and its
-    // sums, of up to 64 x 128 or 32 x 256 numbers, fit into registers.
-    [[nodiscard]] static TileSizes forward_sizes(int dim) {
-        const int rows = dim <= 128 ? 64 : 32;
-        return {rows, rows};
-    }
-    [[nodiscard]] static TileSizes backward_sizes(int dim) {
-        return {dim <= 64 ? 64 : 32, dim <= 128 ? 64 : 32};
-    }
+    // So that a team shares less than 99 KiB, which a block of any GPU with these tensor cores can
+    // have, and its sums, of up to 64 x 128 or 32 x 256 numbers, fit into registers.
+    [[nodiscard]] static TileSizes forward_sizes(int dim) { return {rows(dim), rows(dim)}; }
+    [[nodiscard]] static TileSizes query_gradient_sizes(int dim) { return {rows(dim), 32}; }
+    [[nodiscard]] static TileSizes key_gradient_sizes(int dim) { return {32, rows(dim)}; }
 
     [[nodiscard]] static MOR_HOST_DEVICE constexpr int padded(int n) { return (n + 15) / 16 * 16; }
     [[nodiscard]] static MOR_HOST_DEVICE BFloat16 factor(float x) { return Product::rounded(x); }
@@ -213,6 +209,9 @@ struct RoundedTiles {
     private:
         Sums sums_;
     };
+
+private:
+    [[nodiscard]] static int rows(int dim) { return dim <= 128 ? 64 : 32; }
 };
 
 }  // namespace mor::cuda::detail

@@ -41,7 +41,7 @@ public:
 
     template <class T>
     [[nodiscard]] MOR_HOST_DEVICE T* numbers(int count) {
-        constexpr std::size_t alignment = 32;
+        constexpr std::size_t alignment = 16;
         const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
         const std::size_t first = used_;
         used_ += (bytes + alignment - 1) / alignment * alignment;
