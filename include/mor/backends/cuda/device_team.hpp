@@ -4,7 +4,7 @@
 // For nvcc.
 #pragma once
 
-#include <mor/backends/cuda/device_tile_product.hpp>
+#include <mor/backends/cuda/device_tiles.hpp>
 #include <mor/backends/cuda/system.hpp>
 #include <mor/core/types.hpp>
 
