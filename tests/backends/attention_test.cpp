@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/backends.hpp"
 #include <mor/ops/attention.hpp>
+#include <mor/ops/gather_scatter.hpp>
 #include <mor/ops/rows.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <numeric>
+#include <utility>
 
 using namespace backend_tests;
 using mor::AttentionShape;
@@ -26,6 +33,100 @@ std::vector<Index> choose_queries(const std::vector<Index>& lengths, Queries que
         first += length;
     }
     return rows;
+}
+
+template <class B>
+constexpr bool rounds_weights = requires { typename B::System::AttentionFactor; };
+
+// Of each result, what it changes by at most for each unit of relative error of p and ds. The
+// error of p in `out` is one of delta, and thus of ds.
+struct WeightErrors {
+    Tensor<double, 2> out;
+    Tensor<double, 2> dq;
+    Tensor<double, 2> dk;
+    Tensor<double, 2> dv;
+};
+
+struct AttentionCase {
+    AttentionShape shape;
+    std::vector<Index> begin;
+    std::vector<Index> end;
+    View<const double, 2> q, k, v, out, logsumexp, dout;
+};
+
+WeightErrors weight_errors(const AttentionCase& x) {
+    WeightErrors errors{Tensor<double, 2>{x.q.extents()}, Tensor<double, 2>{x.q.extents()},
+                        Tensor<double, 2>{x.k.extents()}, Tensor<double, 2>{x.k.extents()}};
+    const Index dim = x.shape.head_dim;
+    const double scale = 1 / std::sqrt(static_cast<double>(dim));
+    const auto dot = [](View<const double, 1> a, View<const double, 1> b) {
+        return std::inner_product(a.data(), a.data() + a.size(), b.data(), 0.0);
+    };
+    for (Index i = 0; i < x.q.rows(); ++i) {
+        for (Index h = 0; h < x.shape.heads; ++h) {
+            const Index column = h * dim;
+            const Index kv_column = h / (x.shape.heads / x.shape.kv_heads) * dim;
+            const auto query = x.q.row(i).slice(column, dim);
+            const auto dout = x.dout.row(i).slice(column, dim);
+            const double delta = dot(dout, x.out.row(i).slice(column, dim));
+            const auto weight = [&](Index j) {
+                return std::exp(scale * dot(query, x.k.row(j).slice(kv_column, dim)) -
+                                x.logsumexp(i, h));
+            };
+            const auto first = x.begin[static_cast<std::size_t>(i)];
+            const auto last = x.end[static_cast<std::size_t>(i)];
+            for (Index j = first; j < last; ++j) {
+                const double p = weight(j);
+                for (Index c = 0; c < dim; ++c) {
+                    errors.out.view()(i, column + c) += p * std::abs(x.v(j, kv_column + c));
+                }
+            }
+            double error_of_delta = 0;
+            for (Index c = 0; c < dim; ++c) {
+                error_of_delta += std::abs(dout[c]) * errors.out.view()(i, column + c);
+            }
+            for (Index j = first; j < last; ++j) {
+                const double p = weight(j);
+                const double dp = dot(dout, x.v.row(j).slice(kv_column, dim));
+                const double ds = scale * p * (std::abs(dp - delta) + error_of_delta);
+                for (Index c = 0; c < dim; ++c) {
+                    errors.dq.view()(i, column + c) += ds * std::abs(x.k(j, kv_column + c));
+                    errors.dk.view()(j, kv_column + c) += ds * std::abs(query[c]);
+                    errors.dv.view()(j, kv_column + c) += p * std::abs(dout[c]);
+                }
+            }
+        }
+    }
+    return errors;
+}
+
+// Agreement where p and ds are rounded to bfloat16, an error of 2^-8 at most; and a result that is
+// wrong in one element by ten times what is allowed would not have passed.
+template <class Numbers>
+void expect_rounded_agreement(Numbers& pair, const Tensor<double, 2>& errors,
+                              Index reduction_length) {
+    const std::vector<double> expected = mor::to_host(pair.oracle.view());
+    if (expected.empty()) {
+        return;
+    }
+    double norm = 0;
+    for (const double x : expected) {
+        norm = std::max(norm, std::abs(x));
+    }
+    Tensor<double, 2> allowed{errors.extents()};
+    for (Index i = 0; i < allowed.size(); ++i) {
+        allowed.view().data()[i] = 0x1p-8 * errors.view().data()[i] +
+                                   mor::testing::tolerance<float>(reduction_length) * norm;
+    }
+    const auto compare = [&] {
+        return mor::testing::componentwise_mismatch(pair.tested.view(), pair.oracle.view(),
+                                                    std::as_const(allowed).view(), 1.0);
+    };
+    CHECK(compare() == "");
+    const Index middle = allowed.size() / 2;
+    pair.oracle.view().data()[middle] += 10 * allowed.view().data()[middle];
+    CHECK(compare() != "");
+    pair.oracle.view().data()[middle] = expected[static_cast<std::size_t>(middle)];
 }
 
 // Attention of a ragged batch, forward and backward, against the oracle.
@@ -78,11 +179,33 @@ void expect_attention_agrees(const AttentionShape& shape, const std::vector<Inde
     });
     const Index longest = lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end());
     const Index group = shape.heads / shape.kv_heads;
-    bench.expect_agreement(out, shape.head_dim + longest);
     bench.expect_agreement(logsumexp, shape.head_dim + longest);
-    bench.expect_agreement(dq, shape.head_dim + longest);
-    bench.expect_agreement(dk, shape.head_dim + longest * group);
-    bench.expect_agreement(dv, shape.head_dim + longest * group);
+    if constexpr (rounds_weights<B>) {
+        AttentionCase numbers{shape,
+                              {},
+                              {},
+                              q.oracle.view(),
+                              k.oracle.view(),
+                              v.oracle.view(),
+                              out.oracle.view(),
+                              logsumexp.oracle.view(),
+                              dout.oracle.view()};
+        for (const Index row : query_rows) {
+            const auto next = std::upper_bound(offsets_of.begin(), offsets_of.end(), row);
+            numbers.begin.push_back(*std::prev(next));
+            numbers.end.push_back(row + 1);
+        }
+        const WeightErrors errors = weight_errors(numbers);
+        expect_rounded_agreement(out, errors.out, shape.head_dim + longest);
+        expect_rounded_agreement(dq, errors.dq, shape.head_dim + longest);
+        expect_rounded_agreement(dk, errors.dk, shape.head_dim + longest * group);
+        expect_rounded_agreement(dv, errors.dv, shape.head_dim + longest * group);
+    } else {
+        bench.expect_agreement(out, shape.head_dim + longest);
+        bench.expect_agreement(dq, shape.head_dim + longest);
+        bench.expect_agreement(dk, shape.head_dim + longest * group);
+        bench.expect_agreement(dv, shape.head_dim + longest * group);
+    }
 }
 
 const std::vector<std::vector<Index>> batches = {{}, {1}, {5, 1, 0, 9}, {0, 200, 1, 67, 3}};
@@ -116,6 +239,12 @@ TEST_CASE_TEMPLATE_DEFINE("attention agrees for wide heads, and for few rows of 
     // Several heads of a key, and columns that do not fill a vector.
     expect_attention_agrees<B>({8, 2, 64}, {70, 3, 1}, Queries::last, 1.0);
     expect_attention_agrees<B>({7, 1, 72}, {70, 3, 1}, Queries::last, 1.0);
+    // Heads that fill a tile's columns, and not; wider than any tile of rounded factors.
+    expect_attention_agrees<B>({2, 2, 24}, {129, 64, 65}, Queries::all, 1.0);
+    expect_attention_agrees<B>({4, 2, 40}, {17, 16, 130}, Queries::all, 1.0);
+    expect_attention_agrees<B>({3, 1, 128}, {130, 33}, Queries::all, 1.0);
+    expect_attention_agrees<B>({1, 1, 256}, {131}, Queries::all, 1.0);
+    expect_attention_agrees<B>({1, 1, 264}, {131}, Queries::all, 1.0);
 }
 TEST_CASE_TEMPLATE_APPLY(attention_agrees_at_its_edges, BackendsUnderTest);
 
@@ -230,57 +359,91 @@ TEST_CASE_TEMPLATE_DEFINE("attention names the argument that does not fit", B, a
 }
 TEST_CASE_TEMPLATE_APPLY(attention_shapes, BackendsUnderTest);
 
+namespace {
+
+// A query of all keys of each of these sequences, whose blocks are scattered, and one of the first
+// half of the longest.
+template <class B>
+void expect_paged_attention_agrees(const AttentionShape& shape, Index block_size,
+                                   const std::vector<Index>& lengths) {
+    CAPTURE(block_size);
+    CAPTURE(shape.head_dim);
+    Bench<B> bench;
+    std::vector<Index> blocks;
+    std::vector<Index> begins;
+    std::vector<Index> ends;
+    for (const Index length : lengths) {
+        begins.push_back(std::ssize(blocks) * block_size);
+        ends.push_back(begins.back() + length);
+        for (Index i = 0; i < (length + block_size - 1) / block_size; ++i) {
+            blocks.push_back(std::ssize(blocks));
+        }
+    }
+    std::reverse(blocks.begin(), blocks.end());
+    const auto longest = std::max_element(lengths.begin(), lengths.end());
+    begins.push_back(begins[static_cast<std::size_t>(longest - lengths.begin())]);
+    ends.push_back(begins.back() + (*longest + 1) / 2);
+    const Index rows = std::ssize(begins);
+    const Index key_rows = std::ssize(blocks) * block_size;
+    const Index width = shape.heads * shape.head_dim;
+    const Index kv_width = shape.kv_heads * shape.head_dim;
+    auto order = bench.integers(blocks);
+    auto begin = bench.integers(begins);
+    auto end = bench.integers(ends);
+    auto q = bench.matrix(rows, width);
+    auto k = bench.matrix(key_rows, kv_width);
+    auto v = bench.matrix(key_rows, kv_width);
+    auto out = bench.matrix(rows, width);
+    auto logsumexp = bench.matrix(rows, shape.heads);
+    bench.run([&](auto side) {
+        using Side = typename decltype(side)::B;
+        ops::attention<Side>(side.context, shape, side(q), side(k), side(v),
+                             {side(begin), side(end), 0, side(order), block_size}, side(out),
+                             side(logsumexp));
+    });
+    bench.expect_agreement(out, *longest);
+    bench.expect_agreement(logsumexp, *longest);
+
+    // The last row gets the same bits alone, and among so many that none is divided among teams.
+    const auto last_of = [&](Index copies) {
+        auto& context = bench.context();
+        const auto count = static_cast<std::size_t>(copies);
+        auto last = bench.integers(std::vector<Index>(count, rows - 1));
+        auto its_begin = bench.integers(std::vector<Index>(count, begins.back()));
+        auto its_end = bench.integers(std::vector<Index>(count, ends.back()));
+        const auto queries = context.matrix(copies, width);
+        const auto result = context.matrix(copies, width);
+        const auto sums = context.matrix(copies, shape.heads);
+        ops::gather_rows<B>(context, q.tested.view(), last.tested.view(), queries);
+        ops::attention<B>(
+            context, shape, queries, k.tested.view(), v.tested.view(),
+            {its_begin.tested.view(), its_end.tested.view(), 0, order.tested.view(), block_size},
+            result, sums);
+        return mor::to_host(mor::ConstMatrixView<B>{result.slice(copies - 1, 1)});
+    };
+    const auto expected =
+        mor::to_host(mor::ConstMatrixView<B>{out.tested.view().slice(rows - 1, 1)});
+    CHECK(last_of(1) == expected);
+    CHECK(last_of(1'024 / shape.heads + 1) == expected);
+}
+
+}  // namespace
+
 TEST_CASE_TEMPLATE_DEFINE("paged keys agree with the oracle, row by row", B,
                           paged_attention_agrees) {
     for (const Index block_size : {1, 3, 16, 64}) {
-        for (const mor::AttentionShape& shape :
-             {mor::AttentionShape{4, 2, 8}, mor::AttentionShape{9, 1, 5}}) {
-            CAPTURE(block_size);
-            Bench<B> bench;
-            // Three queries, the second of two rows; tables of 1, 70 and 20 keys in scattered
-            // blocks.
-            const std::vector<Index> lengths{1, 70, 20};
-            std::vector<Index> blocks;
-            std::vector<Index> starts;
-            for (const Index length : lengths) {
-                starts.push_back(std::ssize(blocks) * block_size);
-                for (Index i = 0; i < (length + block_size - 1) / block_size; ++i) {
-                    blocks.push_back(std::ssize(blocks));
-                }
-            }
-            std::reverse(blocks.begin(), blocks.end());
-            const Index key_rows = std::ssize(blocks) * block_size;
-            auto order = bench.integers(blocks);
-            auto begin =
-                bench.integers(std::vector<Index>{starts[1], starts[0], starts[2], starts[1]});
-            auto end = bench.integers(
-                std::vector<Index>{starts[1] + 70, starts[0] + 1, starts[2] + 20, starts[1] + 33});
-            auto q = bench.matrix(4, shape.heads * shape.head_dim);
-            auto k = bench.matrix(key_rows, shape.kv_heads * shape.head_dim);
-            auto v = bench.matrix(key_rows, shape.kv_heads * shape.head_dim);
-            auto out = bench.matrix(4, shape.heads * shape.head_dim);
-            auto logsumexp = bench.matrix(4, shape.heads);
-            bench.run([&](auto side) {
-                using Side = typename decltype(side)::B;
-                ops::attention<Side>(side.context, shape, side(q), side(k), side(v),
-                                     {side(begin), side(end), 124, side(order), block_size},
-                                     side(out), side(logsumexp));
-            });
-            bench.expect_agreement(out, 70);
-            bench.expect_agreement(logsumexp, 70);
-
-            // The last row alone gets the same bits.
-            auto& context = bench.context();
-            const auto alone = context.matrix(1, out.tested.view().columns());
-            const auto sums = context.matrix(1, shape.heads);
-            ops::attention<B>(context, shape, q.tested.view().slice(3, 1), k.tested.view(),
-                              v.tested.view(),
-                              {begin.tested.view().slice(3, 1), end.tested.view().slice(3, 1), 33,
-                               order.tested.view(), block_size},
-                              alone, sums);
-            CHECK(mor::to_host(mor::ConstMatrixView<B>{alone}) ==
-                  mor::to_host(mor::ConstMatrixView<B>{out.tested.view().slice(3, 1)}));
-        }
+        expect_paged_attention_agrees<B>({4, 2, 8}, block_size, {1, 70, 20});
+        expect_paged_attention_agrees<B>({9, 1, 5}, block_size, {1, 70, 20});
     }
 }
 TEST_CASE_TEMPLATE_APPLY(paged_attention_agrees, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("attention of few rows agrees, however many keys they see", B,
+                          attention_of_many_keys_agrees) {
+    for (const Index head_dim : {24, 40, 64, 128}) {
+        expect_attention_agrees<B>({4, 2, head_dim}, {256, 257, 700}, Queries::last, 1.0);
+        expect_paged_attention_agrees<B>({4, 2, head_dim}, 16, {257, 1, 700});
+    }
+    expect_paged_attention_agrees<B>({3, 1, 40}, 64, {512, 1'300, 513, 256});
+}
+TEST_CASE_TEMPLATE_APPLY(attention_of_many_keys_agrees, BackendsUnderTest);

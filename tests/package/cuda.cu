@@ -12,7 +12,7 @@ int main() {
         const mor::cuda::DeviceSystem system;
         mor::Tensor<float, 1, mor::cuda::DeviceSpace> tensor{{3}};
         const auto x = tensor.view();
-        system.for_each(3, [=] MOR_HOST_DEVICE(mor::Index i) { mor::cuda::in_kernel(x)[i] += 1; });
+        system.for_each(3, [=] MOR_KERNEL(mor::Index i) { mor::cuda::in_kernel(x)[i] += 1; });
         std::puts(to_host(x) == std::vector<float>(3, 1) ? "counted" : "miscounted");
     } catch (const mor::DeviceError& error) {
         std::puts(error.what());

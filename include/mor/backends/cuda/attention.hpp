@@ -5,9 +5,10 @@
 // rows, and paged keys, are the matter of attention_rows.hpp.
 #pragma once
 
+#include <mor/backends/cuda/attention_inputs.hpp>
 #include <mor/backends/cuda/attention_rows.hpp>
-#include <mor/backends/cuda/attention_tiles.hpp>
 #include <mor/backends/cuda/device.hpp>
+#include <mor/backends/cuda/tiles.hpp>
 #include <mor/ops/attention.hpp>
 
 #include <cmath>
@@ -19,135 +20,184 @@ namespace mor {
 namespace cuda::detail {
 
 /// What the kernel is called with, and the work of one team.
-template <class B>
+template <class B, class Tiles>
 struct AttentionForward {
     using T = typename B::Element;
+    using Factor = typename Tiles::Factor;
+    static constexpr int parts = Tiles::softmax_parts;
 
-    AttentionShape shape;
-    ConstMatrixView<B> q;
-    ConstMatrixView<B> k;
-    ConstMatrixView<B> v;
-    KeyRanges<B> ranges;
+    AttentionInputs<B> inputs;
     MatrixView<B> out;
     MatrixView<B> logsumexp;
     TileSizes sizes;
-    T scale;
 
     [[nodiscard]] std::size_t shared_bytes() const {
-        const Index dim = shape.head_dim;
-        const Index numbers = (2 * sizes.queries + sizes.keys) * (dim + 1) +
-                              sizes.queries * (sizes.keys + 1) + 3 * sizes.queries;
-        return static_cast<std::size_t>(numbers) * sizeof(T);
+        TileMaker memory{nullptr};
+        static_cast<void>(Shared{memory, sizes, inputs.dim()});
+        return memory.used_bytes();
     }
 
     /// The rows [first, last) and one head.
     template <class Team>
     MOR_HOST_DEVICE void run(Team& team, Index first, Index last, Index head) const {
-        const View<const Index, 1> begin = in_kernel(ranges.begin);
-        const View<const Index, 1> end = in_kernel(ranges.end);
+        const View<const Index, 1> begin = in_kernel(inputs.ranges.begin);
+        const View<const Index, 1> end = in_kernel(inputs.ranges.end);
+        TileMaker memory{team.template shared<std::byte>()};
+        Shared shared{memory, sizes, inputs.dim()};
         while (first < last) {
             const QueryRun run = query_run(begin, end, first, last);
-            run_sequence(team, first, static_cast<int>(run.last - first), begin[first], run.key_end,
-                         head);
+            run_sequence(team, shared, first, static_cast<int>(run.last - first), begin[first],
+                         run.key_end, head);
             first = run.last;
         }
     }
 
 private:
-    /// The softmax of a query so far: its largest score, the sum of its exponentials, and by what
-    /// earlier ones shrink when a tile has a larger score.
-    struct Softmax {
+    struct Shared {
+        Tile<Factor> queries;
+        Tile<Factor> keys_or_values;
+        Tile<T> scores;
+        Tile<Factor> weights;
+        typename Tiles::Sums sums;
+        // The softmax of a query so far, [queries, parts]: its largest score, and of every part of
+        // the keys the sum of the exponentials and the largest score in this tile.
         T* largest;
         T* sum;
-        T* decay;
+        T* largest_of_tile;
+        T* decay;  // [queries]: by what earlier exponentials shrink for larger scores
+
+        MOR_HOST_DEVICE Shared(TileMaker& memory, const TileSizes& sizes, int dim)
+            : queries{Tiles::factors(memory, sizes.queries, dim)},
+              keys_or_values{Tiles::factors(memory, sizes.keys, dim)},
+              scores{Tiles::scores(memory, sizes)},
+              weights{Tiles::weights(memory, sizes, scores)},
+              sums{memory, sizes.queries, dim},
+              largest{memory.numbers<T>(sizes.queries * parts)},
+              sum{memory.numbers<T>(sizes.queries * parts)},
+              largest_of_tile{memory.numbers<T>(sizes.queries * parts)},
+              decay{memory.numbers<T>(sizes.queries)} {}
     };
 
     /// `count` rows that share their begin, and keys [key, key_end) of their ranges.
     template <class Team>
-    MOR_HOST_DEVICE void run_sequence(Team& team, Index first, int count, Index key, Index key_end,
-                                      Index head) const {
-        const auto dim = static_cast<int>(shape.head_dim);
-        const Index kv_column = head / (shape.heads / shape.kv_heads) * shape.head_dim;
-        TileMaker<T> memory{team.template shared<T>()};
-        const Tile<T> queries = memory.tile(sizes.queries, dim);
-        const Tile<T> sums = memory.tile(sizes.queries, dim);
-        const Tile<T> keys_or_values = memory.tile(sizes.keys, dim);
-        const Tile<T> scores = memory.tile(sizes.queries, sizes.keys);
-        const Softmax softmax{memory.numbers(sizes.queries), memory.numbers(sizes.queries),
-                              memory.numbers(sizes.queries)};
-
+    MOR_HOST_DEVICE void run_sequence(Team& team, Shared& shared, Index first, int count, Index key,
+                                      Index key_end, Index head) const {
+        const int dim = inputs.dim();
+        const Index kv_column = inputs.kv_column(head);
         team.sync();  // with the rows before
-        load_rows(team, in_kernel(q), first, count, head * dim, dim, queries);
-        clear(team, count, dim, sums, softmax);
+        Tiles::load(team, in_kernel(inputs.q), first, count, head * dim, dim, shared.queries);
+        shared.sums.clear(team, count);
+        for_each_element(team, Tiles::padded(count), parts, [&](int i, int part) {
+            // Rows that are not there see nothing; their weights come to 0 from any number.
+            shared.largest[i * parts + part] =
+                i < count ? -std::numeric_limits<T>::infinity() : T{0};
+            shared.sum[i * parts + part] = T{0};
+        });
         for (; key < key_end; key += sizes.keys) {
             const int num_keys =
                 key_end - key < sizes.keys ? static_cast<int>(key_end - key) : sizes.keys;
             team.sync();
-            load_rows(team, in_kernel(k), key, num_keys, kv_column, dim, keys_or_values);
+            Tiles::load(team, in_kernel(inputs.k), key, num_keys, kv_column, dim,
+                        shared.keys_or_values);
             team.sync();
-            multiply_rows(team, queries, count, keys_or_values, num_keys, dim, scores);
+            Tiles::multiply(team, shared.queries, count, shared.keys_or_values, num_keys, dim,
+                            shared.scores);
             team.sync();
-            load_rows(team, in_kernel(v), key, num_keys, kv_column, dim, keys_or_values);
-            for (Index i = team.rank(); i < count; i += team.size()) {
-                const Index visible = in_kernel(ranges.end)[first + i] - key;
-                add_to_softmax(static_cast<int>(i), visible, num_keys, scores, softmax);
-            }
+            Tiles::load(team, in_kernel(inputs.v), key, num_keys, kv_column, dim,
+                        shared.keys_or_values);
+            add_to_softmax(team, shared, first, count, key, num_keys);
             team.sync();
-            add_weighted_rows<Weights::by_row>(team, scores, count, num_keys, keys_or_values, dim,
-                                               T{1}, softmax.decay, sums);
+            shared.sums.template add<Reading::as_stored>(team, shared.weights, count, num_keys,
+                                                         shared.keys_or_values, shared.decay);
         }
         team.sync();
-        write(team, first, count, head, sums, softmax);
+        write(team, shared, first, count, head);
+    }
+
+    /// Scores become weights; those of keys that a row does not see are 0. A thread has every
+    /// `parts`-th key of a row.
+    template <class Team>
+    MOR_HOST_DEVICE void add_to_softmax(Team& team, const Shared& shared, Index first, int count,
+                                        Index key, int num_keys) const {
+        const T scale = inputs.scale;
+        const auto num_visible = [&](int i) {
+            const Index visible = i < count ? in_kernel(inputs.ranges.end)[first + i] - key : 0;
+            return visible < num_keys ? static_cast<int>(visible) : num_keys;
+        };
+        for_each_element(team, Tiles::padded(count), parts, [&](int i, int part) {
+            const int visible = num_visible(i);
+            T largest = -std::numeric_limits<T>::infinity();
+            for (int j = part; j < visible; j += parts) {
+                const T score = scale * shared.scores(i, j);
+                largest = score > largest ? score : largest;
+            }
+            shared.largest_of_tile[i * parts + part] = largest;
+        });
+        if constexpr (parts > 1) {
+            team.sync();
+        }
+        for_each_element(team, Tiles::padded(count), parts, [&](int i, int part) {
+            const int visible = num_visible(i);
+            const T before = shared.largest[i * parts + part];
+            T largest = before;
+            for (int other = 0; other < parts; ++other) {
+                const T score = shared.largest_of_tile[i * parts + other];
+                largest = score > largest ? score : largest;
+            }
+            T sum{0};
+            for (int j = part; j < Tiles::padded(num_keys); j += parts) {
+                const T weight =
+                    j < visible ? std::exp(scale * shared.scores(i, j) - largest) : T{0};
+                shared.weights(i, j) = Tiles::factor(weight);
+                sum += weight;
+            }
+            const T decay = std::exp(before - largest);
+            T& sum_of_part = shared.sum[i * parts + part];
+            sum_of_part = decay * sum_of_part + sum;
+            shared.largest[i * parts + part] = largest;
+            if (part == 0) {
+                shared.decay[i] = decay;
+            }
+        });
     }
 
     template <class Team>
-    MOR_HOST_DEVICE void clear(Team& team, int count, int dim, const Tile<T>& sums,
-                               const Softmax& softmax) const {
-        const auto threads = static_cast<int>(team.size());
-        for (int e = static_cast<int>(team.rank()); e < count * dim; e += threads) {
-            sums(e / dim, e % dim) = T{0};
-        }
-        for (int i = static_cast<int>(team.rank()); i < count; i += threads) {
-            softmax.largest[i] = -std::numeric_limits<T>::infinity();
-            softmax.sum[i] = T{0};
-        }
-    }
-
-    /// Scores of row i become weights; those beyond the `visible` first are 0.
-    MOR_HOST_DEVICE void add_to_softmax(int i, Index visible, int num_keys, const Tile<T>& scores,
-                                        const Softmax& softmax) const {
-        T largest = softmax.largest[i];
-        for (int j = 0; j < num_keys && j < visible; ++j) {
-            const T score = scale * scores(i, j);
-            largest = score > largest ? score : largest;
-        }
-        T sum{0};
-        for (int j = 0; j < num_keys; ++j) {
-            const T weight = j < visible ? std::exp(scale * scores(i, j) - largest) : T{0};
-            scores(i, j) = weight;
-            sum += weight;
-        }
-        const T decay = std::exp(softmax.largest[i] - largest);
-        softmax.decay[i] = decay;
-        softmax.sum[i] = decay * softmax.sum[i] + sum;
-        softmax.largest[i] = largest;
-    }
-
-    template <class Team>
-    MOR_HOST_DEVICE void write(Team& team, Index first, int count, Index head, const Tile<T>& sums,
-                               const Softmax& softmax) const {
-        const auto dim = static_cast<int>(shape.head_dim);
-        const auto threads = static_cast<int>(team.size());
-        for (int e = static_cast<int>(team.rank()); e < count * dim; e += threads) {
-            const int i = e / dim;
-            const int c = e % dim;
-            in_kernel(out)(first + i, head * dim + c) = sums(i, c) / softmax.sum[i];
-        }
-        for (int i = static_cast<int>(team.rank()); i < count; i += threads) {
-            in_kernel(logsumexp)(first + i, head) = softmax.largest[i] + std::log(softmax.sum[i]);
-        }
+    MOR_HOST_DEVICE void write(Team& team, Shared& shared, Index first, int count,
+                               Index head) const {
+        const int dim = inputs.dim();
+        T* const sum_of_row = shared.decay;
+        for_each_element(team, count, 1, [&](int i, int /*j*/) {
+            T sum = shared.sum[i * parts];
+            for (int part = 1; part < parts; ++part) {
+                sum += shared.sum[i * parts + part];
+            }
+            sum_of_row[i] = sum;
+            in_kernel(logsumexp)(first + i, head) = shared.largest[i * parts] + std::log(sum);
+        });
+        team.sync();
+        shared.sums.each(team, count, [&](int i, int c, T value) {
+            in_kernel(out)(first + i, head * dim + c) = value / sum_of_row[i];
+        });
     }
 };
+
+template <class Tiles, class B>
+void attend_tiles(Context<B>& context, const AttentionInputs<B>& inputs, MatrixView<B> out,
+                  MatrixView<B> logsumexp) {
+    using Team = typename B::System::Team;
+    const TileSizes sizes = Tiles::forward_sizes(inputs.dim());
+    const AttentionForward<B, Tiles> forward{inputs, out, logsumexp, sizes};
+    const Index rows = inputs.q.rows();
+    const Index heads = inputs.shape.heads;
+    const Index tile = sizes.queries;
+    context.backend().system().for_each_team(
+        (rows + tile - 1) / tile * heads, forward.shared_bytes(),
+        [=] MOR_KERNEL(Team & team, Index i) {
+            const Index first = i / heads * tile;
+            const Index end = first + tile;
+            forward.run(team, first, end < rows ? end : rows, i % heads);
+        });
+}
 
 }  // namespace cuda::detail
 
@@ -158,31 +208,15 @@ struct Kernel<op::Attention, Cuda<T, S>> {
     static void run(Context<B>& context, const AttentionShape& shape, ConstMatrixView<B> q,
                     ConstMatrixView<B> k, ConstMatrixView<B> v, const KeyRanges<B>& ranges,
                     MatrixView<B> out, MatrixView<B> logsumexp) {
-        constexpr Index key_bytes = 16'896;
         constexpr Index fewest_rows = 128;  // fewer give a GPU too few tiles
-        const auto& system = context.backend().system();
-        const T scale = T{1} / std::sqrt(static_cast<T>(shape.head_dim));
-        const Index rows = q.rows();
-        const Index heads = shape.heads;
-        if (ranges.is_paged() || rows < fewest_rows) {
-            const cuda::detail::AttentionOfRows<B> forward{shape,  q,   k,         v,
-                                                           ranges, out, logsumexp, scale};
-            system.for_each_team(rows * heads, forward.shared_bytes(),
-                                 [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
-                                     forward.run(team, i / heads, i % heads);
-                                 });
+        const cuda::detail::AttentionInputs<B> inputs{shape, q, k, v, ranges};
+        if (ranges.is_paged() || q.rows() < fewest_rows) {
+            cuda::detail::attend_rows(context, inputs, out, logsumexp);
             return;
         }
-        const auto sizes = cuda::detail::tile_sizes<T>(shape.head_dim, key_bytes);
-        const cuda::detail::AttentionForward<B> forward{shape, q,         k,     v,    ranges,
-                                                        out,   logsumexp, sizes, scale};
-        const Index tile = sizes.queries;
-        system.for_each_team((rows + tile - 1) / tile * heads, forward.shared_bytes(),
-                             [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
-                                 const Index first = i / heads * tile;
-                                 const Index end = first + tile;
-                                 forward.run(team, first, end < rows ? end : rows, i % heads);
-                             });
+        cuda::detail::with_tiles<B>(shape.head_dim, [&](auto tiles) {
+            cuda::detail::attend_tiles<decltype(tiles)>(context, inputs, out, logsumexp);
+        });
     }
 };
 

@@ -7,8 +7,9 @@
 //   dq = scale sum_j ds_j k_j,  dk_j += scale ds_j q
 #pragma once
 
-#include <mor/backends/cuda/attention_tiles.hpp>
+#include <mor/backends/cuda/attention_inputs.hpp>
 #include <mor/backends/cuda/device.hpp>
+#include <mor/backends/cuda/tiles.hpp>
 #include <mor/ops/attention.hpp>
 
 #include <cmath>
@@ -19,15 +20,12 @@ namespace mor {
 namespace cuda::detail {
 
 /// What the kernels are called with, and the work of one team in each.
-template <class B>
+template <class B, class Tiles>
 struct AttentionGradient {
     using T = typename B::Element;
+    using Factor = typename Tiles::Factor;
 
-    AttentionShape shape;
-    ConstMatrixView<B> q;
-    ConstMatrixView<B> k;
-    ConstMatrixView<B> v;
-    KeyRanges<B> ranges;
+    AttentionInputs<B> inputs;
     ConstMatrixView<B> logsumexp;
     ConstMatrixView<B> dout;
     MatrixView<B> dq;
@@ -37,45 +35,38 @@ struct AttentionGradient {
     ConstIndexView<B> first_row;  // [key rows]: query rows [first_row, last_row) see a key
     ConstIndexView<B> last_row;
     TileSizes sizes;
-    T scale;
 
-    [[nodiscard]] std::size_t shared_bytes() const {
-        const Index dim = shape.head_dim;
-        const Index numbers =
-            2 * (sizes.queries + sizes.keys) * (dim + 1) + 2 * sizes.queries * (sizes.keys + 1);
-        return static_cast<std::size_t>(numbers) * sizeof(T);
-    }
+    [[nodiscard]] std::size_t query_bytes() const { return bytes<QuerySums>(); }
+    [[nodiscard]] std::size_t key_bytes() const { return bytes<KeySums>(); }
 
     /// dq of the rows [first, last) and one head.
     template <class Team>
     MOR_HOST_DEVICE void run_queries(Team& team, Index first, Index last, Index head) const {
-        const View<const Index, 1> begin = in_kernel(ranges.begin);
-        const View<const Index, 1> end = in_kernel(ranges.end);
-        const auto dim = static_cast<int>(shape.head_dim);
-        const Index kv_column = head / (shape.heads / shape.kv_heads) * shape.head_dim;
-        const Tiles tiles = make_tiles(team);
+        const View<const Index, 1> begin = in_kernel(inputs.ranges.begin);
+        const View<const Index, 1> end = in_kernel(inputs.ranges.end);
+        const int dim = inputs.dim();
+        TileMaker memory{team.template shared<std::byte>()};
+        const Shared shared{memory, sizes, dim};
+        QuerySums sums{memory, sizes, dim};
         while (first < last) {
             const QueryRun run = query_run(begin, end, first, last);
             const auto count = static_cast<int>(run.last - first);
-            const Tile<T> gradient{in_kernel(dq).row(first).data() + head * dim,
-                                   static_cast<int>(dq.columns())};
+            const Gradient<T> gradient{rows_of(dq, first, head * dim), inputs.scale};
             team.sync();  // with the rows before
-            load_queries(team, first, count, head, tiles);
-            for (Index e = team.rank(); e < count * dim; e += team.size()) {
-                gradient(static_cast<int>(e / dim), static_cast<int>(e % dim)) = T{0};
-            }
+            load_queries(team, first, count, head, shared);
+            sums.queries.template begin<Write::overwrite>(team, count, gradient);
             for (Index key = begin[first]; key < run.key_end; key += sizes.keys) {
                 const int num_keys = run.key_end - key < sizes.keys
                                          ? static_cast<int>(run.key_end - key)
                                          : sizes.keys;
                 team.sync();
-                load_keys(team, key, num_keys, kv_column, tiles);
+                load_keys(team, key, num_keys, inputs.kv_column(head), shared);
                 team.sync();
-                make_weights(team, first, count, key, num_keys, head, tiles);
-                add_weighted_rows<Weights::by_row>(team, tiles.dscores, count, num_keys, tiles.keys,
-                                                   dim, scale, static_cast<const T*>(nullptr),
-                                                   gradient);
+                make_weights(team, count, key, num_keys, shared);
+                sums.queries.template add<Reading::as_stored>(team, shared.dscores, count, num_keys,
+                                                              shared.keys, gradient);
             }
+            sums.queries.template finish<Write::overwrite>(team, count, gradient);
             first = run.last;
         }
     }
@@ -83,95 +74,145 @@ struct AttentionGradient {
     /// dk and dv of the keys [key, key + num_keys) and one of their heads.
     template <class Team>
     MOR_HOST_DEVICE void run_keys(Team& team, Index key, int num_keys, Index kv_head) const {
-        const auto dim = static_cast<int>(shape.head_dim);
-        const Index group = shape.heads / shape.kv_heads;
-        const Index kv_column = kv_head * shape.head_dim;
-        const Tile<T> key_gradient{in_kernel(dk).row(key).data() + kv_column,
-                                   static_cast<int>(dk.columns())};
-        const Tile<T> value_gradient{in_kernel(dv).row(key).data() + kv_column,
-                                     static_cast<int>(dv.columns())};
-        const Tiles tiles = make_tiles(team);
-        Index first = q.rows();
+        const int dim = inputs.dim();
+        const auto group = static_cast<int>(inputs.shape.heads / inputs.shape.kv_heads);
+        const Index kv_column = kv_head * dim;
+        // Made where they are used, not kept: registers are scarce here.
+        const auto key_gradient = [&] {
+            return Gradient<T>{rows_of(dk, key, kv_column), inputs.scale};
+        };
+        const auto value_gradient = [&] { return Gradient<T>{rows_of(dv, key, kv_column), T{1}}; };
+        TileMaker memory{team.template shared<std::byte>()};
+        const Shared shared{memory, sizes, dim};
+        KeySums sums{memory, sizes, dim};
+        Index first = inputs.q.rows();
         Index last = 0;
         for (Index j = key; j < key + num_keys; ++j) {
             first = in_kernel(first_row)[j] < first ? in_kernel(first_row)[j] : first;
             last = in_kernel(last_row)[j] > last ? in_kernel(last_row)[j] : last;
         }
         team.sync();  // with the keys before
-        load_keys(team, key, num_keys, kv_column, tiles);
+        load_keys(team, key, num_keys, kv_column, shared);
+        sums.keys.template begin<Write::accumulate>(team, num_keys, key_gradient());
+        sums.values.template begin<Write::accumulate>(team, num_keys, value_gradient());
         for (; first < last; first += sizes.queries) {
             const int count =
                 last - first < sizes.queries ? static_cast<int>(last - first) : sizes.queries;
-            for (Index head = kv_head * group; head < (kv_head + 1) * group; ++head) {
+            for (int member = 0; member < group; ++member) {
                 team.sync();
-                load_queries(team, first, count, head, tiles);
+                load_queries(team, first, count, kv_head * group + member, shared);
                 team.sync();
-                make_weights(team, first, count, key, num_keys, head, tiles);
-                add_weighted_rows<Weights::by_column>(
-                    team, tiles.weights, num_keys, count, tiles.douts, dim, T{1},
-                    static_cast<const T*>(nullptr), value_gradient);
-                add_weighted_rows<Weights::by_column>(team, tiles.dscores, num_keys, count,
-                                                      tiles.queries, dim, scale,
-                                                      static_cast<const T*>(nullptr), key_gradient);
+                make_weights(team, count, key, num_keys, shared);
+                sums.values.template add<Reading::transposed>(team, shared.weights, num_keys, count,
+                                                              shared.douts, value_gradient());
+                sums.keys.template add<Reading::transposed>(team, shared.dscores, num_keys, count,
+                                                            shared.queries, key_gradient());
             }
         }
+        sums.keys.template finish<Write::accumulate>(team, num_keys, key_gradient());
+        sums.values.template finish<Write::accumulate>(team, num_keys, value_gradient());
     }
 
 private:
-    struct Tiles {
-        Tile<T> queries;
-        Tile<T> douts;
-        Tile<T> keys;
-        Tile<T> values;
-        Tile<T> weights;  // p
-        Tile<T> dscores;  // ds
+    struct Shared {
+        Tile<Factor> queries;
+        Tile<Factor> douts;
+        Tile<Factor> keys;
+        Tile<Factor> values;
+        Tile<T> scores;           // q k^T
+        Tile<T> weight_gradient;  // dout v^T
+        Tile<Factor> weights;     // p
+        Tile<Factor> dscores;     // ds
+        // [queries]: the keys that a query sees, and what its scores are compared with.
+        Index* begin;
+        Index* end;
+        T* logsumexp;
+        T* delta;
+
+        MOR_HOST_DEVICE Shared(TileMaker& memory, const TileSizes& sizes, int dim)
+            : queries{Tiles::factors(memory, sizes.queries, dim)},
+              douts{Tiles::factors(memory, sizes.queries, dim)},
+              keys{Tiles::factors(memory, sizes.keys, dim)},
+              values{Tiles::factors(memory, sizes.keys, dim)},
+              scores{Tiles::scores(memory, sizes)},
+              weight_gradient{Tiles::scores(memory, sizes)},
+              weights{Tiles::weights(memory, sizes, scores)},
+              dscores{Tiles::weights(memory, sizes, weight_gradient)},
+              begin{memory.numbers<Index>(sizes.queries)},
+              end{memory.numbers<Index>(sizes.queries)},
+              logsumexp{memory.numbers<T>(sizes.queries)},
+              delta{memory.numbers<T>(sizes.queries)} {}
     };
 
-    template <class Team>
-    [[nodiscard]] MOR_HOST_DEVICE Tiles make_tiles(Team& team) const {
-        const auto dim = static_cast<int>(shape.head_dim);
-        TileMaker<T> memory{team.template shared<T>()};
-        return {memory.tile(sizes.queries, dim),        memory.tile(sizes.queries, dim),
-                memory.tile(sizes.keys, dim),           memory.tile(sizes.keys, dim),
-                memory.tile(sizes.queries, sizes.keys), memory.tile(sizes.queries, sizes.keys)};
+    struct QuerySums {
+        typename Tiles::GradientSums queries;
+
+        MOR_HOST_DEVICE QuerySums(TileMaker& memory, const TileSizes& sizes, int dim)
+            : queries{memory, sizes.queries, dim} {}
+    };
+    struct KeySums {
+        typename Tiles::GradientSums keys;
+        typename Tiles::GradientSums values;
+
+        MOR_HOST_DEVICE KeySums(TileMaker& memory, const TileSizes& sizes, int dim)
+            : keys{memory, sizes.keys, dim}, values{memory, sizes.keys, dim} {}
+    };
+
+    template <class Sums>
+    [[nodiscard]] std::size_t bytes() const {
+        TileMaker memory{nullptr};
+        static_cast<void>(Shared{memory, sizes, inputs.dim()});
+        static_cast<void>(Sums{memory, sizes, inputs.dim()});
+        return memory.used_bytes();
+    }
+
+    [[nodiscard]] static MOR_HOST_DEVICE Tile<T> rows_of(MatrixView<B> matrix, Index first,
+                                                         Index column) {
+        return {in_kernel(matrix).row(first).data() + column, static_cast<int>(matrix.columns())};
     }
 
     template <class Team>
     MOR_HOST_DEVICE void load_queries(Team& team, Index first, int count, Index head,
-                                      const Tiles& tiles) const {
-        const auto dim = static_cast<int>(shape.head_dim);
-        load_rows(team, in_kernel(q), first, count, head * dim, dim, tiles.queries);
-        load_rows(team, in_kernel(dout), first, count, head * dim, dim, tiles.douts);
+                                      const Shared& shared) const {
+        const int dim = inputs.dim();
+        Tiles::load(team, in_kernel(inputs.q), first, count, head * dim, dim, shared.queries);
+        Tiles::load(team, in_kernel(dout), first, count, head * dim, dim, shared.douts);
+        for_each_element(team, count, 1, [&](int i, int /*j*/) {
+            shared.begin[i] = in_kernel(inputs.ranges.begin)[first + i];
+            shared.end[i] = in_kernel(inputs.ranges.end)[first + i];
+            shared.logsumexp[i] = in_kernel(logsumexp)(first + i, head);
+            shared.delta[i] = in_kernel(delta)(first + i, head);
+        });
     }
 
     template <class Team>
     MOR_HOST_DEVICE void load_keys(Team& team, Index first, int count, Index column,
-                                   const Tiles& tiles) const {
-        const auto dim = static_cast<int>(shape.head_dim);
-        load_rows(team, in_kernel(k), first, count, column, dim, tiles.keys);
-        load_rows(team, in_kernel(v), first, count, column, dim, tiles.values);
+                                   const Shared& shared) const {
+        Tiles::load(team, in_kernel(inputs.k), first, count, column, inputs.dim(), shared.keys);
+        Tiles::load(team, in_kernel(inputs.v), first, count, column, inputs.dim(), shared.values);
     }
 
     /// p and ds of the queries and keys that are loaded, 0 for keys that a query does not see.
     template <class Team>
-    MOR_HOST_DEVICE void make_weights(Team& team, Index first, int count, Index key, int num_keys,
-                                      Index head, const Tiles& tiles) const {
-        const auto dim = static_cast<int>(shape.head_dim);
-        multiply_rows(team, tiles.queries, count, tiles.keys, num_keys, dim, tiles.weights);
-        multiply_rows(team, tiles.douts, count, tiles.values, num_keys, dim, tiles.dscores);
+    MOR_HOST_DEVICE void make_weights(Team& team, int count, Index key, int num_keys,
+                                      const Shared& shared) const {
+        const int dim = inputs.dim();
+        Tiles::multiply(team, shared.queries, count, shared.keys, num_keys, dim, shared.scores);
+        Tiles::multiply(team, shared.douts, count, shared.values, num_keys, dim,
+                        shared.weight_gradient);
         team.sync();
-        const auto threads = static_cast<int>(team.size());
-        for (int e = static_cast<int>(team.rank()); e < count * num_keys; e += threads) {
-            const int i = e / num_keys;
-            const int j = e % num_keys;
-            const bool visible = in_kernel(ranges.begin)[first + i] <= key + j &&
-                                 key + j < in_kernel(ranges.end)[first + i];
-            const T log_sum = in_kernel(logsumexp)(first + i, head);
-            const T p = visible ? std::exp(scale * tiles.weights(i, j) - log_sum) : T{0};
-            const T mean = in_kernel(delta)(first + i, head);
-            tiles.weights(i, j) = p;
-            tiles.dscores(i, j) = p * (tiles.dscores(i, j) - mean);
-        }
+        for_each_element(team, Tiles::padded(count), Tiles::padded(num_keys), [&](int i, int j) {
+            const bool visible =
+                i < count && j < num_keys && shared.begin[i] <= key + j && key + j < shared.end[i];
+            T p{0};
+            T ds{0};
+            if (visible) {
+                p = std::exp(inputs.scale * shared.scores(i, j) - shared.logsumexp[i]);
+                ds = p * (shared.weight_gradient(i, j) - shared.delta[i]);
+            }
+            shared.weights(i, j) = Tiles::factor(p);
+            shared.dscores(i, j) = Tiles::factor(ds);
+        });
         team.sync();
     }
 };
@@ -184,7 +225,7 @@ void multiply_heads(Context<B>& context, const AttentionShape& shape, ConstMatri
     using T = typename B::Element;
     const Index heads = shape.heads;
     const Index dim = shape.head_dim;
-    context.backend().system().for_each(delta.size(), [=] MOR_HOST_DEVICE(Index i) {
+    context.backend().system().for_each(delta.size(), [=] MOR_KERNEL(Index i) {
         const Index row = i / heads;
         const Index first = i % heads * dim;
         T sum{0};
@@ -203,24 +244,52 @@ void find_queries(Context<B>& context, const KeyRanges<B>& ranges, IndexView<B> 
     const auto& system = context.backend().system();
     const ConstIndexView<B> begins = ranges.begin;
     const ConstIndexView<B> ends = ranges.end;
-    system.for_each(first.size(), [=] MOR_HOST_DEVICE(Index j) {
+    system.for_each(first.size(), [=] MOR_KERNEL(Index j) {
         in_kernel(first)[j] = begins.size();
         in_kernel(last)[j] = 0;
     });
-    system.for_each_team(
-        begins.size(), [=] MOR_HOST_DEVICE(typename B::System::Team & team, Index i) {
-            const View<const Index, 1> begin = in_kernel(begins);
-            const View<const Index, 1> end = in_kernel(ends);
-            const bool is_first = i == 0 || begin[i - 1] != begin[i];
-            const bool is_last = i + 1 == begin.size() || begin[i + 1] != begin[i];
-            const Index reached = is_first ? begin[i] : end[i - 1];
-            for (Index j = reached + team.rank(); j < end[i]; j += team.size()) {
-                in_kernel(first)[j] = i;
-            }
-            for (Index j = begin[i] + team.rank(); is_last && j < end[i]; j += team.size()) {
-                in_kernel(last)[j] = i + 1;
-            }
-        });
+    system.for_each_team(begins.size(), [=] MOR_KERNEL(typename B::System::Team & team, Index i) {
+        const View<const Index, 1> begin = in_kernel(begins);
+        const View<const Index, 1> end = in_kernel(ends);
+        const bool is_first = i == 0 || begin[i - 1] != begin[i];
+        const bool is_last = i + 1 == begin.size() || begin[i + 1] != begin[i];
+        const Index reached = is_first ? begin[i] : end[i - 1];
+        for (Index j = reached + team.rank(); j < end[i]; j += team.size()) {
+            in_kernel(first)[j] = i;
+        }
+        for (Index j = begin[i] + team.rank(); is_last && j < end[i]; j += team.size()) {
+            in_kernel(last)[j] = i + 1;
+        }
+    });
+}
+
+template <class Tiles, class B>
+void attend_tiles_backward(Context<B>& context, AttentionGradient<B, Tiles> gradient) {
+    using Team = typename B::System::Team;
+    const auto& system = context.backend().system();
+    const AttentionInputs<B> inputs = gradient.inputs;
+    const Index rows = inputs.q.rows();
+    const Index heads = inputs.shape.heads;
+    gradient.sizes = Tiles::query_gradient_sizes(inputs.dim());
+    const Index queries = gradient.sizes.queries;
+    system.for_each_team((rows + queries - 1) / queries * heads, gradient.query_bytes(),
+                         [=] MOR_KERNEL(Team & team, Index i) {
+                             const Index first = i / heads * queries;
+                             const Index end = first + queries;
+                             gradient.run_queries(team, first, end < rows ? end : rows, i % heads);
+                         });
+    gradient.sizes = Tiles::key_gradient_sizes(inputs.dim());
+    const Index key_rows = inputs.k.rows();
+    const Index kv_heads = inputs.shape.kv_heads;
+    const Index keys = gradient.sizes.keys;
+    system.for_each_team((key_rows + keys - 1) / keys * kv_heads, gradient.key_bytes(),
+                         [=] MOR_KERNEL(Team & team, Index i) {
+                             const Index first = i / kv_heads * keys;
+                             const Index left = key_rows - first;
+                             gradient.run_keys(team, first,
+                                               static_cast<int>(left < keys ? left : keys),
+                                               i % kv_heads);
+                         });
 }
 
 }  // namespace cuda::detail
@@ -233,41 +302,18 @@ struct Kernel<op::AttentionBackward, Cuda<T, S>> {
                     ConstMatrixView<B> k, ConstMatrixView<B> v, const KeyRanges<B>& ranges,
                     ConstMatrixView<B> out, ConstMatrixView<B> logsumexp, ConstMatrixView<B> dout,
                     MatrixView<B> dq, MatrixView<B> dk, MatrixView<B> dv) {
-        constexpr Index key_bytes = 8'448;
-        const auto& system = context.backend().system();
         const typename Arena<typename B::Space>::Scope scope{context.arena()};
         const MatrixView<B> delta = context.matrix(q.rows(), shape.heads);
         const IndexView<B> first_row = context.indices(k.rows());
         const IndexView<B> last_row = context.indices(k.rows());
         cuda::detail::multiply_heads<B>(context, shape, dout, out, delta);
         cuda::detail::find_queries(context, ranges, first_row, last_row);
-
-        const auto sizes = cuda::detail::tile_sizes<T>(shape.head_dim, key_bytes);
-        const T scale = T{1} / std::sqrt(static_cast<T>(shape.head_dim));
-        const cuda::detail::AttentionGradient<B> gradient{
-            shape, q,  k,     v,         ranges,   logsumexp, dout, dq,
-            dk,    dv, delta, first_row, last_row, sizes,     scale};
-        const Index rows = q.rows();
-        const Index heads = shape.heads;
-        const Index queries = sizes.queries;
-        system.for_each_team((rows + queries - 1) / queries * heads, gradient.shared_bytes(),
-                             [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
-                                 const Index first = i / heads * queries;
-                                 const Index end = first + queries;
-                                 gradient.run_queries(team, first, end < rows ? end : rows,
-                                                      i % heads);
-                             });
-        const Index key_rows = k.rows();
-        const Index kv_heads = shape.kv_heads;
-        const Index keys = sizes.keys;
-        system.for_each_team((key_rows + keys - 1) / keys * kv_heads, gradient.shared_bytes(),
-                             [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
-                                 const Index first = i / kv_heads * keys;
-                                 const Index left = key_rows - first;
-                                 gradient.run_keys(team, first,
-                                                   static_cast<int>(left < keys ? left : keys),
-                                                   i % kv_heads);
-                             });
+        const cuda::detail::AttentionInputs<B> inputs{shape, q, k, v, ranges};
+        cuda::detail::with_tiles<B>(shape.head_dim, [&](auto tiles) {
+            using Tiles = decltype(tiles);
+            cuda::detail::attend_tiles_backward<Tiles, B>(
+                context, {inputs, logsumexp, dout, dq, dk, dv, delta, first_row, last_row, {}});
+        });
     }
 };
 

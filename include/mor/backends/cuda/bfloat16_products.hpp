@@ -33,12 +33,14 @@ inline constexpr std::string_view bfloat16_suffix = " with bfloat16 products";
 }  // namespace detail
 
 /// As S, but products of floats round both factors to the nearest BFloat16, with sums in float.
-/// Forward products with fewer than 8 columns do not: they decide where tokens go.
+/// Forward products with fewer than 8 columns do not: they decide where tokens go. Attention over
+/// tiles rounds the factors of its products too; that of a few rows, and of paged keys, does not.
 template <System S>
 class BFloat16Products : public S {
 public:
     using typename S::Space;
     using PackedWeight = RoundedWeight<Space>;
+    using AttentionFactor = BFloat16;
     static constexpr std::string_view name = Joined<&S::name, &detail::bfloat16_suffix>::text;
 
     using S::S;

@@ -13,7 +13,7 @@ struct Kernel<op::Copy, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
     static void run(Context<B>& context, ConstMatrixView<B> from, MatrixView<B> to) {
-        context.backend().system().for_each(from.size(), [=] MOR_HOST_DEVICE(Index i) {
+        context.backend().system().for_each(from.size(), [=] MOR_KERNEL(Index i) {
             cuda::in_kernel(to.flat())[i] = cuda::in_kernel(from.flat())[i];
         });
     }

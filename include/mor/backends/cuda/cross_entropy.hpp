@@ -24,7 +24,7 @@ struct Kernel<op::CrossEntropy, Cuda<T, S>> {
         const auto gradient_factor = static_cast<T>(scale);
         const bool has_gradient = !dlogits.empty();
         context.backend().system().for_each_team(
-            logits.rows(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
+            logits.rows(), [=] MOR_KERNEL(typename S::Team & team, Index i) {
                 const View<const T, 1> row = cuda::in_kernel(logits.row(i));
                 const TokenId target = cuda::in_kernel(targets)[i];
                 if (target < 0) {

@@ -4,6 +4,7 @@
 // For nvcc.
 #pragma once
 
+#include <mor/backends/cuda/device_tiles.hpp>
 #include <mor/backends/cuda/system.hpp>
 #include <mor/core/types.hpp>
 
@@ -16,6 +17,7 @@ namespace mor::cuda {
 class DeviceTeam {
 public:
     static constexpr int num_threads = 256;
+    using TileProduct = detail::DeviceTileProduct<num_threads>;
 
     // Bodies are code for both sides. On the host nobody calls these.
 #ifdef __CUDA_ARCH__
@@ -90,9 +92,10 @@ __global__ void __launch_bounds__(DeviceTeam::num_threads) run_each(Index n, Bod
     }
 }
 
-/// body(team, i) for every i in [0, n), by the threads of one block each.
+/// body(team, i) for every i in [0, n), by the threads of one block each. A multiprocessor shall
+/// have the registers of two blocks, so that one computes while the other waits.
 template <class Body>
-__global__ void __launch_bounds__(DeviceTeam::num_threads) run_teams(Index n, Body body) {
+__global__ void __launch_bounds__(DeviceTeam::num_threads, 2) run_teams(Index n, Body body) {
     DeviceTeam team;
     for (Index i = blockIdx.x; i < n; i += gridDim.x) {
         body(team, i);

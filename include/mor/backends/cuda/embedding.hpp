@@ -18,7 +18,7 @@ struct Kernel<op::Embedding, Cuda<T, S>> {
     static void run(Context<B>& context, ConstTokenView<B> tokens, ConstMatrixView<B> table,
                     MatrixView<B> out) {
         context.backend().system().for_each_team(
-            tokens.size(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
+            tokens.size(), [=] MOR_KERNEL(typename S::Team & team, Index i) {
                 const TokenId token = cuda::in_kernel(tokens)[i];
                 for (Index j = team.rank(); j < table.columns(); j += team.size()) {
                     cuda::in_kernel(out)(i, j) = cuda::in_kernel(table)(token, j);
@@ -40,10 +40,10 @@ struct Kernel<op::EmbeddingBackward, Cuda<T, S>> {
         const IndexView<B> numbers = context.indices(rows);
         const auto sorted = context.arena().template make<TokenId, 1>({rows});
         const IndexView<B> order = context.indices(rows);
-        system.for_each(rows, [=] MOR_HOST_DEVICE(Index i) { cuda::in_kernel(numbers)[i] = i; });
+        system.for_each(rows, [=] MOR_KERNEL(Index i) { cuda::in_kernel(numbers)[i] = i; });
         system.sort({tokens, numbers, sorted, order},
                     context.arena().template make<std::byte, 1>({system.sort_bytes(rows)}));
-        system.for_each_team(rows, [=] MOR_HOST_DEVICE(typename S::Team & team, Index first) {
+        system.for_each_team(rows, [=] MOR_KERNEL(typename S::Team & team, Index first) {
             const View<const TokenId, 1> ids = cuda::in_kernel(sorted);
             const TokenId token = ids[first];
             if (first > 0 && ids[first - 1] == token) {

@@ -17,7 +17,7 @@ struct Kernel<op::Gate, Cuda<T, S>> {
 
     static void run(Context<B>& context, GateFunction function, ConstMatrixView<B> logits,
                     double alpha, MatrixView<B> gate) {
-        context.backend().system().for_each(logits.rows(), [=] MOR_HOST_DEVICE(Index i) {
+        context.backend().system().for_each(logits.rows(), [=] MOR_KERNEL(Index i) {
             const View<const T, 1> row = cuda::in_kernel(logits.row(i));
             const View<T, 1> out = cuda::in_kernel(gate.row(i));
             const bool is_softmax = function == GateFunction::softmax;
@@ -51,7 +51,7 @@ struct Kernel<op::GateBackward, Cuda<T, S>> {
 
     static void run(Context<B>& context, GateFunction function, ConstMatrixView<B> gate,
                     double alpha, ConstMatrixView<B> dgate, MatrixView<B> dlogits) {
-        context.backend().system().for_each(gate.rows(), [=] MOR_HOST_DEVICE(Index i) {
+        context.backend().system().for_each(gate.rows(), [=] MOR_KERNEL(Index i) {
             const View<const T, 1> row = cuda::in_kernel(gate.row(i));
             const View<const T, 1> upstream = cuda::in_kernel(dgate.row(i));
             const View<T, 1> out = cuda::in_kernel(dlogits.row(i));
@@ -87,7 +87,7 @@ struct Kernel<op::BestColumn, Cuda<T, S>> {
 
     static void run(Context<B>& context, ConstMatrixView<B> x, ConstVectorView<B> bias,
                     IndexView<B> best) {
-        context.backend().system().for_each(x.rows(), [=] MOR_HOST_DEVICE(Index i) {
+        context.backend().system().for_each(x.rows(), [=] MOR_KERNEL(Index i) {
             const View<const T, 1> row = cuda::in_kernel(x.row(i));
             const View<const T, 1> added = cuda::in_kernel(bias);
             Index column = 0;
@@ -110,7 +110,7 @@ struct Kernel<op::PickColumn, Cuda<T, S>> {
 
     static void run(Context<B>& context, ConstMatrixView<B> x, ConstIndexView<B> column,
                     VectorView<B> out) {
-        context.backend().system().for_each(x.rows(), [=] MOR_HOST_DEVICE(Index i) {
+        context.backend().system().for_each(x.rows(), [=] MOR_KERNEL(Index i) {
             cuda::in_kernel(out)[i] = cuda::in_kernel(x)(i, cuda::in_kernel(column)[i]);
         });
     }
@@ -122,7 +122,7 @@ struct Kernel<op::PickColumnBackward, Cuda<T, S>> {
 
     static void run(Context<B>& context, ConstVectorView<B> dout, ConstIndexView<B> column,
                     MatrixView<B> dx) {
-        context.backend().system().for_each(dx.rows(), [=] MOR_HOST_DEVICE(Index i) {
+        context.backend().system().for_each(dx.rows(), [=] MOR_KERNEL(Index i) {
             cuda::in_kernel(dx)(i, cuda::in_kernel(column)[i]) += cuda::in_kernel(dout)[i];
         });
     }

@@ -15,7 +15,7 @@ namespace cuda::detail {
 template <class B, class Body>
 void for_each_moved(Context<B>& context, ConstIndexView<B> rows, Index columns, const Body& body) {
     context.backend().system().for_each_team(
-        rows.size(), [=] MOR_HOST_DEVICE(typename B::System::Team & team, Index i) {
+        rows.size(), [=] MOR_KERNEL(typename B::System::Team & team, Index i) {
             const Index row = in_kernel(rows)[i];
             for (Index j = team.rank(); j < columns; j += team.size()) {
                 body(i, row, j);
@@ -33,7 +33,7 @@ struct Kernel<op::GatherRows, Cuda<T, S>> {
     static void run(Context<B>& context, ConstMatrixView<B> x, ConstIndexView<B> rows,
                     MatrixView<B> out) {
         cuda::detail::for_each_moved(context, rows, x.columns(),
-                                     [=] MOR_HOST_DEVICE(Index i, Index row, Index j) {
+                                     [=] MOR_KERNEL(Index i, Index row, Index j) {
                                          cuda::in_kernel(out)(i, j) = cuda::in_kernel(x)(row, j);
                                      });
     }
@@ -47,7 +47,7 @@ struct Kernel<op::GatherRowsWeighted, Cuda<T, S>> {
     static void run(Context<B>& context, ConstMatrixView<B> x, ConstIndexView<B> rows,
                     ConstVectorView<B> weight, MatrixView<B> out) {
         cuda::detail::for_each_moved(
-            context, rows, x.columns(), [=] MOR_HOST_DEVICE(Index i, Index row, Index j) {
+            context, rows, x.columns(), [=] MOR_KERNEL(Index i, Index row, Index j) {
                 cuda::in_kernel(out)(i, j) =
                     cuda::in_kernel(weight)[i] * cuda::in_kernel(x)(row, j);
             });
@@ -62,7 +62,7 @@ struct Kernel<op::ScatterRows, Cuda<T, S>> {
     static void run(Context<B>& context, ConstMatrixView<B> x, ConstIndexView<B> rows,
                     MatrixView<B> out) {
         cuda::detail::for_each_moved(context, rows, x.columns(),
-                                     [=] MOR_HOST_DEVICE(Index i, Index row, Index j) {
+                                     [=] MOR_KERNEL(Index i, Index row, Index j) {
                                          cuda::in_kernel(out)(row, j) = cuda::in_kernel(x)(i, j);
                                      });
     }
@@ -76,7 +76,7 @@ struct Kernel<op::ScatterAddRows, Cuda<T, S>> {
     static void run(Context<B>& context, ConstMatrixView<B> x, ConstIndexView<B> rows,
                     MatrixView<B> out) {
         cuda::detail::for_each_moved(context, rows, x.columns(),
-                                     [=] MOR_HOST_DEVICE(Index i, Index row, Index j) {
+                                     [=] MOR_KERNEL(Index i, Index row, Index j) {
                                          cuda::in_kernel(out)(row, j) += cuda::in_kernel(x)(i, j);
                                      });
     }
@@ -90,7 +90,7 @@ struct Kernel<op::ScatterAddRowsWeighted, Cuda<T, S>> {
     static void run(Context<B>& context, ConstMatrixView<B> x, ConstIndexView<B> rows,
                     ConstVectorView<B> weight, MatrixView<B> out) {
         cuda::detail::for_each_moved(context, rows, x.columns(),
-                                     [=] MOR_HOST_DEVICE(Index i, Index row, Index j) {
+                                     [=] MOR_KERNEL(Index i, Index row, Index j) {
                                          cuda::in_kernel(out)(row, j) +=
                                              cuda::in_kernel(weight)[i] * cuda::in_kernel(x)(i, j);
                                      });
@@ -105,7 +105,7 @@ struct Kernel<op::RowDot, Cuda<T, S>> {
     static void run(Context<B>& context, ConstMatrixView<B> a, ConstIndexView<B> rows,
                     ConstMatrixView<B> b, VectorView<B> out) {
         context.backend().system().for_each_team(
-            rows.size(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
+            rows.size(), [=] MOR_KERNEL(typename S::Team & team, Index i) {
                 const Index row = cuda::in_kernel(rows)[i];
                 T products{0};
                 for (Index j = team.rank(); j < a.columns(); j += team.size()) {

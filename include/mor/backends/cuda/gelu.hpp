@@ -27,7 +27,7 @@ struct Kernel<op::Gelu, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
     static void run(Context<B>& context, ConstMatrixView<B> x, MatrixView<B> y) {
-        context.backend().system().for_each(x.size(), [=] MOR_HOST_DEVICE(Index i) {
+        context.backend().system().for_each(x.size(), [=] MOR_KERNEL(Index i) {
             const T value = cuda::in_kernel(x.flat())[i];
             cuda::in_kernel(y.flat())[i] = value * cuda::detail::normal_distribution(value);
         });
@@ -43,7 +43,7 @@ struct Kernel<op::GeluBackward, Cuda<T, S>> {
                     MatrixView<B> dx) {
         constexpr T inverse_root =
             static_cast<T>(0.5 * std::numbers::sqrt2 * std::numbers::inv_sqrtpi);
-        context.backend().system().for_each(x.size(), [=] MOR_HOST_DEVICE(Index i) {
+        context.backend().system().for_each(x.size(), [=] MOR_KERNEL(Index i) {
             const T value = cuda::in_kernel(x.flat())[i];
             const T density = inverse_root * std::exp(T{-0.5} * value * value);
             cuda::in_kernel(dx.flat())[i] =

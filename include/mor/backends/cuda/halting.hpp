@@ -55,7 +55,7 @@ struct Kernel<op::Halt, Cuda<T, S>> {
                     ConstIndexView<B> active, VectorView<B> spent, VectorView<B> before,
                     VectorView<B> share) {
         const Halting<B> rule = halting;
-        context.backend().system().for_each(active.size(), [=] MOR_HOST_DEVICE(Index i) {
+        context.backend().system().for_each(active.size(), [=] MOR_KERNEL(Index i) {
             const T p = cuda::in_kernel(probability)[i];
             T& sum = cuda::in_kernel(spent)[cuda::in_kernel(active)[i]];
             const T old = sum;
@@ -78,7 +78,7 @@ struct Kernel<op::HaltBackward, Cuda<T, S>> {
                     ConstIndexView<B> active, ConstVectorView<B> before, ConstVectorView<B> dshare,
                     VectorView<B> carry, VectorView<B> dprobability) {
         const Halting<B> rule = halting;
-        context.backend().system().for_each(active.size(), [=] MOR_HOST_DEVICE(Index i) {
+        context.backend().system().for_each(active.size(), [=] MOR_KERNEL(Index i) {
             const T p = cuda::in_kernel(probability)[i];
             const T upstream = cuda::in_kernel(dshare)[i];
             const T left = T{1} - cuda::in_kernel(before)[i];
@@ -107,7 +107,7 @@ struct Kernel<op::PonderCost, Cuda<T, S>> {
         const Halting<B> rule = halting;
         const typename Arena<typename B::Space>::Scope scope{context.arena()};
         const auto costs = context.arena().template make<double, 1>({probability.size()});
-        context.backend().system().for_each(probability.size(), [=] MOR_HOST_DEVICE(Index i) {
+        context.backend().system().for_each(probability.size(), [=] MOR_KERNEL(Index i) {
             const T old = cuda::in_kernel(before)[i];
             const bool over = cuda::detail::ends(rule, i, cuda::in_kernel(probability)[i], old);
             cuda::in_kernel(costs)[i] = over ? 2.0 - double{old} : 1.0;
@@ -125,7 +125,7 @@ struct Kernel<op::ShareEntropy, Cuda<T, S>> {
                     VectorView<B> dshare, double factor, SumView<B> sum) {
         const typename Arena<typename B::Space>::Scope scope{context.arena()};
         const auto terms = context.arena().template make<double, 1>({share.size()});
-        context.backend().system().for_each(share.size(), [=] MOR_HOST_DEVICE(Index i) {
+        context.backend().system().for_each(share.size(), [=] MOR_KERNEL(Index i) {
             constexpr double smallest{std::numeric_limits<T>::min()};
             const double given{cuda::in_kernel(share)[i]};
             const double s = given > smallest ? given : smallest;

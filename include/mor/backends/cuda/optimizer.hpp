@@ -32,7 +32,7 @@ struct Kernel<op::GradientNorms, Cuda<T, S>> {
         const auto tensors = table.tensors();
         const auto chunks = table.chunks();
         const auto sums = context.arena().template make<double, 1>({chunks.size()});
-        system.for_each_team(chunks.size(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
+        system.for_each_team(chunks.size(), [=] MOR_KERNEL(typename S::Team & team, Index i) {
             const TensorChunk chunk = cuda::in_kernel(chunks)[i];
             const View<const T, 1> x =
                 cuda::in_kernel(cuda::in_kernel(tensors)[chunk.tensor].gradient);
@@ -47,19 +47,18 @@ struct Kernel<op::GradientNorms, Cuda<T, S>> {
                 cuda::in_kernel(sums)[i] = sum;
             }
         });
-        system.for_each_team(
-            norms.size(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index group) {
-                double squares = 0;
-                for (Index i = team.rank(); i < chunks.size(); i += team.size()) {
-                    const Index tensor = cuda::in_kernel(chunks)[i].tensor;
-                    const auto of = static_cast<Index>(cuda::in_kernel(tensors)[tensor].group);
-                    squares += of == group ? cuda::in_kernel(sums)[i] : 0.0;
-                }
-                const double sum = team.sum(squares);
-                if (team.rank() == 0) {
-                    cuda::in_kernel(norms)[group] = std::sqrt(sum);
-                }
-            });
+        system.for_each_team(norms.size(), [=] MOR_KERNEL(typename S::Team & team, Index group) {
+            double squares = 0;
+            for (Index i = team.rank(); i < chunks.size(); i += team.size()) {
+                const Index tensor = cuda::in_kernel(chunks)[i].tensor;
+                const auto of = static_cast<Index>(cuda::in_kernel(tensors)[tensor].group);
+                squares += of == group ? cuda::in_kernel(sums)[i] : 0.0;
+            }
+            const double sum = team.sum(squares);
+            if (team.rank() == 0) {
+                cuda::in_kernel(norms)[group] = std::sqrt(sum);
+            }
+        });
     }
 };
 
@@ -69,7 +68,7 @@ struct Kernel<op::ClipScales, Cuda<T, S>> {
 
     static void run(Context<B>& context, double clip, ConstSumView<B> loss, ConstGroupView<B> norms,
                     GroupView<B> scales) {
-        context.backend().system().for_each(scales.size(), [=] MOR_HOST_DEVICE(Index group) {
+        context.backend().system().for_each(scales.size(), [=] MOR_KERNEL(Index group) {
             const View<const double, 1> of_groups = cuda::in_kernel(norms);
             bool is_finite = std::isfinite(cuda::in_kernel(loss)[0]);
             for (Index i = 0; i < of_groups.size(); ++i) {
@@ -95,7 +94,7 @@ struct Kernel<op::AdamW, Cuda<T, S>> {
         const auto tensors = table.tensors();
         const auto chunks = table.chunks();
         context.backend().system().for_each_team(
-            chunks.size(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
+            chunks.size(), [=] MOR_KERNEL(typename S::Team & team, Index i) {
                 const TensorChunk chunk = cuda::in_kernel(chunks)[i];
                 const TrainedTensor<B> tensor = cuda::in_kernel(tensors)[chunk.tensor];
                 const double gradient_scale =

@@ -14,7 +14,7 @@ template <class B>
 void add_sum(Context<B>& context, View<const double, 1, typename B::Space> terms, double factor,
              SumView<B> sum) {
     context.backend().system().for_each_team(
-        1, [=] MOR_HOST_DEVICE(typename B::System::Team & team, Index /*team_index*/) {
+        1, [=] MOR_KERNEL(typename B::System::Team & team, Index /*team_index*/) {
             double of_thread = 0;
             for (Index i = team.rank(); i < terms.size(); i += team.size()) {
                 of_thread += in_kernel(terms)[i];
@@ -36,7 +36,7 @@ void add_column_sums(Context<B>& context, Index rows, const Term& term, VectorVi
     const typename Arena<typename B::Space>::Scope scope{context.arena()};
     const Index blocks = (rows + block_rows - 1) / block_rows;
     const MatrixView<B> sums = context.matrix(blocks, out.size());
-    system.for_each_team(blocks, [=] MOR_HOST_DEVICE(typename B::System::Team & team, Index block) {
+    system.for_each_team(blocks, [=] MOR_KERNEL(typename B::System::Team & team, Index block) {
         const Index first = block * block_rows;
         const Index last = std::min(rows, first + block_rows);
         for (Index j = team.rank(); j < sums.columns(); j += team.size()) {
@@ -47,7 +47,7 @@ void add_column_sums(Context<B>& context, Index rows, const Term& term, VectorVi
             in_kernel(sums)(block, j) = sum;
         }
     });
-    system.for_each(out.size(), [=] MOR_HOST_DEVICE(Index j) {
+    system.for_each(out.size(), [=] MOR_KERNEL(Index j) {
         T sum = in_kernel(out)[j];
         for (Index block = 0; block < blocks; ++block) {
             sum += in_kernel(sums)(block, j);

@@ -36,7 +36,7 @@ struct Kernel<op::RmsNorm, Cuda<T, S>> {
                     double epsilon, MatrixView<B> y, VectorView<B> inverse_rms) {
         const auto smallest = static_cast<T>(epsilon);
         context.backend().system().for_each_team(
-            x.rows(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
+            x.rows(), [=] MOR_KERNEL(typename S::Team & team, Index i) {
                 const View<const T, 1> row = cuda::in_kernel(x.row(i));
                 T squares{0};
                 for (Index j = team.rank(); j < row.size(); j += team.size()) {
@@ -67,7 +67,7 @@ struct Kernel<op::RmsNormBackward, Cuda<T, S>> {
         using Term = cuda::detail::NormWeightGradient<B>;
         cuda::detail::add_column_sums(context, x.rows(), Term{dy, x, inverse_rms}, dweight);
         context.backend().system().for_each_team(
-            x.rows(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
+            x.rows(), [=] MOR_KERNEL(typename S::Team & team, Index i) {
                 const View<const T, 1> row = cuda::in_kernel(x.row(i));
                 const View<const T, 1> upstream = cuda::in_kernel(dy.row(i));
                 const View<const T, 1> scale = cuda::in_kernel(weight);

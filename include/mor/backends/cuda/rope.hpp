@@ -19,7 +19,7 @@ struct Kernel<op::Rope, Cuda<T, S>> {
         const auto half_dim = static_cast<int>(cosine.columns());
         const auto pairs = static_cast<int>(x.columns() / 2);
         context.backend().system().for_each_team(
-            x.rows(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
+            x.rows(), [=] MOR_KERNEL(typename S::Team & team, Index i) {
                 const Index position = cuda::in_kernel(positions)[i];
                 const auto threads = static_cast<int>(team.size());
                 for (int pair = static_cast<int>(team.rank()); pair < pairs; pair += threads) {

@@ -47,7 +47,7 @@ struct Kernel<op::SelectionLoss, Cuda<T, S>> {
                     double scale, VectorView<B> dlogits, double factor, SumView<B> sum) {
         const typename Arena<typename B::Space>::Scope scope{context.arena()};
         const auto losses = context.arena().template make<double, 1>({logits.size()});
-        context.backend().system().for_each(logits.size(), [=] MOR_HOST_DEVICE(Index i) {
+        context.backend().system().for_each(logits.size(), [=] MOR_KERNEL(Index i) {
             const View<const Index, 1> rows = cuda::in_kernel(kept);
             const Index place = cuda::detail::lower_bound(rows, 0, rows.size(), i);
             const bool is_kept = place < rows.size() && rows[place] == i;
@@ -69,7 +69,7 @@ struct Kernel<op::RouterZLoss, Cuda<T, S>> {
                     MatrixView<B> dlogits, double factor, SumView<B> sum) {
         const typename Arena<typename B::Space>::Scope scope{context.arena()};
         const auto losses = context.arena().template make<double, 1>({logits.rows()});
-        context.backend().system().for_each(logits.rows(), [=] MOR_HOST_DEVICE(Index i) {
+        context.backend().system().for_each(logits.rows(), [=] MOR_KERNEL(Index i) {
             const View<const T, 1> row = cuda::in_kernel(logits.row(i));
             const double log_sum = cuda::detail::logsumexp(row);
             cuda::in_kernel(losses)[i] = log_sum * log_sum;
@@ -98,7 +98,7 @@ struct Kernel<op::BalancingLoss, Cuda<T, S>> {
         const auto rows = static_cast<double>(gate.rows());
         const double normaliser = static_cast<double>(gate.columns()) / (rows * rows);
         context.backend().system().for_each_team(
-            gate.columns(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index j) {
+            gate.columns(), [=] MOR_KERNEL(typename S::Team & team, Index j) {
                 double gates = 0;
                 double chosen = 0;
                 for (Index i = team.rank(); i < gate.rows(); i += team.size()) {

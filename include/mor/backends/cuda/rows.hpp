@@ -22,11 +22,11 @@ struct Kernel<op::SelectRows, Cuda<T, S>> {
         const auto& system = context.backend().system();
         const ConstIndexView<B> old_positions = rows.positions;
         const ConstIndexView<B> old_offsets = rows.offsets;
-        system.for_each(kept.size(), [=] MOR_HOST_DEVICE(Index i) {
+        system.for_each(kept.size(), [=] MOR_KERNEL(Index i) {
             cuda::in_kernel(positions)[i] =
                 cuda::in_kernel(old_positions)[cuda::in_kernel(kept)[i]];
         });
-        system.for_each(offsets.size(), [=] MOR_HOST_DEVICE(Index s) {
+        system.for_each(offsets.size(), [=] MOR_KERNEL(Index s) {
             cuda::in_kernel(offsets)[s] = cuda::detail::lower_bound(
                 cuda::in_kernel(kept), 0, kept.size(), cuda::in_kernel(old_offsets)[s]);
         });
@@ -44,7 +44,7 @@ struct Kernel<op::VisibleKeys, Cuda<T, S>> {
         const ConstIndexView<B> query_positions = queries.positions;
         const ConstIndexView<B> key_offsets = keys.offsets;
         const ConstIndexView<B> key_positions = keys.positions;
-        system.for_each(queries.size(), [=] MOR_HOST_DEVICE(Index i) {
+        system.for_each(queries.size(), [=] MOR_KERNEL(Index i) {
             const Index s = cuda::detail::sequence_of(cuda::in_kernel(query_offsets), i);
             const View<const Index, 1> offsets = cuda::in_kernel(key_offsets);
             cuda::in_kernel(begin)[i] = offsets[s];
@@ -62,7 +62,7 @@ struct Kernel<op::AddPairs, Cuda<T, S>> {
     static void run(Context<B>& context, ConstIndexView<B> begin, ConstIndexView<B> end,
                     double factor, SumView<B> sum) {
         context.backend().system().for_each_team(
-            1, [=] MOR_HOST_DEVICE(typename S::Team & team, Index /*i*/) {
+            1, [=] MOR_KERNEL(typename S::Team & team, Index /*i*/) {
                 Index own = 0;
                 for (Index i = team.rank(); i < begin.size(); i += team.size()) {
                     own += cuda::in_kernel(end)[i] - cuda::in_kernel(begin)[i];
@@ -81,7 +81,7 @@ struct Kernel<op::ComposeIndices, Cuda<T, S>> {
 
     static void run(Context<B>& context, ConstIndexView<B> outer, ConstIndexView<B> inner,
                     IndexView<B> out) {
-        context.backend().system().for_each(inner.size(), [=] MOR_HOST_DEVICE(Index i) {
+        context.backend().system().for_each(inner.size(), [=] MOR_KERNEL(Index i) {
             cuda::in_kernel(out)[i] = cuda::in_kernel(outer)[cuda::in_kernel(inner)[i]];
         });
     }
@@ -93,7 +93,7 @@ struct Kernel<op::NumberRows, Cuda<T, S>> {
 
     static void run(Context<B>& context, IndexView<B> out) {
         context.backend().system().for_each(
-            out.size(), [=] MOR_HOST_DEVICE(Index i) { cuda::in_kernel(out)[i] = i; });
+            out.size(), [=] MOR_KERNEL(Index i) { cuda::in_kernel(out)[i] = i; });
     }
 };
 
@@ -103,7 +103,7 @@ struct Kernel<op::FillIndices, Cuda<T, S>> {
 
     static void run(Context<B>& context, Index value, IndexView<B> out) {
         context.backend().system().for_each(
-            out.size(), [=] MOR_HOST_DEVICE(Index i) { cuda::in_kernel(out)[i] = value; });
+            out.size(), [=] MOR_KERNEL(Index i) { cuda::in_kernel(out)[i] = value; });
     }
 };
 
@@ -117,7 +117,7 @@ struct Kernel<op::UniformByPosition, Cuda<T, S>> {
         const bool by_position = draw == Draw::by_position;
         const ConstIndexView<B> offsets = rows.offsets;
         const ConstIndexView<B> positions = rows.positions;
-        context.backend().system().for_each(rows.size(), [=] MOR_HOST_DEVICE(Index i) {
+        context.backend().system().for_each(rows.size(), [=] MOR_KERNEL(Index i) {
             const Index s =
                 by_position ? 0 : cuda::detail::sequence_of(cuda::in_kernel(offsets), i);
             Random random{base + static_cast<std::uint64_t>(s),

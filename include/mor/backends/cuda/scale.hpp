@@ -32,7 +32,7 @@ struct Kernel<op::Scale, Cuda<T, S>> {
                     Write write) {
         const bool accumulate = write == Write::accumulate;
         const auto by = static_cast<T>(factor);
-        context.backend().system().for_each(x.size(), [=] MOR_HOST_DEVICE(Index i) {
+        context.backend().system().for_each(x.size(), [=] MOR_KERNEL(Index i) {
             T& out = cuda::in_kernel(y.flat())[i];
             const T old = accumulate ? out : T{0};
             out = old + by * cuda::in_kernel(x.flat())[i];
@@ -47,7 +47,7 @@ struct Kernel<op::Fill, Cuda<T, S>> {
     static void run(Context<B>& context, double value, VectorView<B> out) {
         const auto element = static_cast<T>(value);
         context.backend().system().for_each(
-            out.size(), [=] MOR_HOST_DEVICE(Index i) { cuda::in_kernel(out)[i] = element; });
+            out.size(), [=] MOR_KERNEL(Index i) { cuda::in_kernel(out)[i] = element; });
     }
 };
 
@@ -59,7 +59,7 @@ struct Kernel<op::ScaleColumns, Cuda<T, S>> {
                     MatrixView<B> y, Write write) {
         const bool accumulate = write == Write::accumulate;
         context.backend().system().for_each_team(
-            x.rows(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index i) {
+            x.rows(), [=] MOR_KERNEL(typename S::Team & team, Index i) {
                 for (Index j = team.rank(); j < x.columns(); j += team.size()) {
                     T& out = cuda::in_kernel(y)(i, j);
                     const T old = accumulate ? out : T{0};
@@ -78,8 +78,8 @@ struct Kernel<op::ScaleColumnsBackward, Cuda<T, S>> {
         // First, because dx may be dy.
         cuda::detail::add_column_sums(context, x.rows(), cuda::detail::ProductOfElements<B>{dy, x},
                                       dfactor);
-        context.backend().system().for_each_team(x.rows(), [=] MOR_HOST_DEVICE(
-                                                               typename S::Team & team, Index i) {
+        context.backend().system().for_each_team(x.rows(), [=] MOR_KERNEL(typename S::Team & team,
+                                                                          Index i) {
             for (Index j = team.rank(); j < x.columns(); j += team.size()) {
                 cuda::in_kernel(dx)(i, j) = cuda::in_kernel(factor)[j] * cuda::in_kernel(dy)(i, j);
             }

@@ -165,7 +165,7 @@ struct Kernel<op::TopK, Cuda<T, S>> {
         const cuda::detail::BestOfSequences<B> best{scores, offsets, k, kept, context.indices(1)};
         context.backend().system().for_each_team(
             k.size(), best.shared_bytes,
-            [=] MOR_HOST_DEVICE(typename S::Team & team, Index s) { best.run(team, s); });
+            [=] MOR_KERNEL(typename S::Team & team, Index s) { best.run(team, s); });
         return known ? *known : to_host(best.total).front();
     }
 };
@@ -204,7 +204,7 @@ struct Kernel<op::CapacityCounts, Cuda<T, S>> {
 
     static void run(Context<B>& context, ConstIndexView<B> offsets, double capacity,
                     IndexView<B> out) {
-        context.backend().system().for_each(out.size(), [=] MOR_HOST_DEVICE(Index s) {
+        context.backend().system().for_each(out.size(), [=] MOR_KERNEL(Index s) {
             const View<const Index, 1> starts = cuda::in_kernel(offsets);
             cuda::in_kernel(out)[s] = capacity_count(starts[s + 1] - starts[s], capacity);
         });
@@ -218,7 +218,7 @@ struct Kernel<op::CountValues, Cuda<T, S>> {
 
     static void run(Context<B>& context, ConstIndexView<B> values, IndexView<B> counts) {
         context.backend().system().for_each_team(
-            counts.size(), [=] MOR_HOST_DEVICE(typename S::Team & team, Index value) {
+            counts.size(), [=] MOR_KERNEL(typename S::Team & team, Index value) {
                 Index found = 0;
                 for (Index i = team.rank(); i < values.size(); i += team.size()) {
                     found += cuda::in_kernel(values)[i] == value ? 1 : 0;

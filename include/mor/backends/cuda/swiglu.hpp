@@ -17,7 +17,7 @@ struct Kernel<op::SwiGlu, Cuda<T, S>> {
 
     static void run(Context<B>& context, ConstMatrixView<B> gate, ConstMatrixView<B> up,
                     MatrixView<B> y) {
-        context.backend().system().for_each(gate.size(), [=] MOR_HOST_DEVICE(Index i) {
+        context.backend().system().for_each(gate.size(), [=] MOR_KERNEL(Index i) {
             const T g = cuda::in_kernel(gate.flat())[i];
             cuda::in_kernel(y.flat())[i] =
                 g / (T{1} + std::exp(-g)) * cuda::in_kernel(up.flat())[i];
@@ -32,7 +32,7 @@ struct Kernel<op::SwiGluBackward, Cuda<T, S>> {
 
     static void run(Context<B>& context, ConstMatrixView<B> gate, ConstMatrixView<B> up,
                     ConstMatrixView<B> dy, MatrixView<B> dgate, MatrixView<B> dup) {
-        context.backend().system().for_each(gate.size(), [=] MOR_HOST_DEVICE(Index i) {
+        context.backend().system().for_each(gate.size(), [=] MOR_KERNEL(Index i) {
             const T g = cuda::in_kernel(gate.flat())[i];
             const T u = cuda::in_kernel(up.flat())[i];
             const T d = cuda::in_kernel(dy.flat())[i];

@@ -13,11 +13,15 @@
 #include <cstddef>
 #include <string_view>
 
-// What a kernel calls is compiled for both sides by nvcc, and is ordinary code for others.
+// What a kernel calls is compiled for both sides by nvcc, and is ordinary code for others. A lambda
+// that is a kernel is for the device alone: for both sides, nvcc would not let it be copied as
+// bytes.
 #ifdef __CUDACC__
 #define MOR_HOST_DEVICE __host__ __device__
+#define MOR_KERNEL __device__
 #else
 #define MOR_HOST_DEVICE
+#define MOR_KERNEL
 #endif
 
 namespace mor::cuda {
@@ -49,8 +53,8 @@ struct AnyAllocator {
 };
 }  // namespace detail
 
-/// Runs bodies in the order they were handed over, one after another, perhaps later than the call
-/// returns; what `Space` copies to the host waits for all of them.
+/// Runs bodies, copyable as bytes, in the order they were handed over, one after another, perhaps
+/// later than the call returns; what `Space` copies to the host waits for all of them.
 ///
 /// `for_each(n, body)` calls body(i) for every i in [0, n) in any order. `for_each_team(n,
 /// shared_bytes, body)` calls body(team, i) by every thread of a team, a `S::Team`: team.rank() in
