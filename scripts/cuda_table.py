@@ -13,6 +13,7 @@ import sys
 
 NOT_MEASURED = "not measured yet"
 NO_TORCH = "no PyTorch here"
+IN_GRAPHS = " in graphs"  # of a pass; PyTorch's is one as it comes
 SHAPES = ("135M", "360M")  # that the goals are of
 PRECISIONS = {"float": "f32", "bfloat16": "bf16"}  # ours, and PyTorch's word
 
@@ -56,8 +57,8 @@ def pass_of(result, what, batch):
 
 def rate_of(what, batch):
     def rate(result):
-        found = pass_of(result, what, batch)
-        return found["tokens_per_second"] if found else None
+        found = [pass_of(result, what + how, batch) for how in ("", IN_GRAPHS)]
+        return max((p["tokens_per_second"] for p in found if p), default=None)
 
     return rate
 
@@ -99,7 +100,8 @@ def inference_rows(models, torch):
     for result in models["results"]:
         for p in result.get("passes", []):
             name = f"{result['shape']} {result['model']} {result['num_recursions']} {result['precision']}"
-            peer = fastest(torch, "infer", result["shape"], result["precision"], rate_of(p["what"], p["batch"]))
+            what = p["what"].removesuffix(IN_GRAPHS)
+            peer = fastest(torch, "infer", result["shape"], result["precision"], rate_of(what, p["batch"]))
             is_dense = result["model"] == "vanilla"
             yield [
                 f"{name} {p['what']} of {p['batch']}",
@@ -162,8 +164,8 @@ def goals(models, torch):
     shares = [r["routing"]["of_step"] for r in routed]
     yield goal("routing, of a recursion step, the worst", "< 2 %", max(shares, default=None), percent, lambda v: v < 0.02)
     for shape in SHAPES:
-        decode = pass_of(ours(models, shape), "decode", 1)
-        share = decode["of_bandwidth"] if decode else None
+        decodes = [pass_of(ours(models, shape), "decode" + how, 1) for how in ("", IN_GRAPHS)]
+        share = max((decode["of_bandwidth"] for decode in decodes if decode), default=None)
         yield goal(f"decoding one sequence, of the bandwidth, {shape}", ">= 80 %", share, percent, lambda v: v >= 0.8)
     peers = (("training", "train", train_rate), ("prefill of 8", "infer", rate_of("prefill", 8)),
              ("decoding of 8", "infer", rate_of("decode", 8)))

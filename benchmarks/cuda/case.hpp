@@ -48,7 +48,7 @@ struct TrainingResult {
 
 /// A prefill, or one token for each sequence.
 struct PassResult {
-    std::string what;  // "prefill" or "decode"
+    std::string what;  // "prefill", "decode" or "decode in graphs"
     Index batch = 0;   // sequences
     Index tokens = 0;  // of a pass
     double flops = 0;  // of a pass; in decoding, the mean

@@ -44,6 +44,21 @@ template <class B>
     }
 }
 
+/// Whether work of the backend can become graphs.
+template <class B>
+inline constexpr bool has_graphs = requires { typename B::System::Options{.graphs = true}; };
+
+/// The backend for inference, as it comes but for graphs: a row's bits do not depend on the batch.
+template <class B>
+[[nodiscard]] B inference_backend(bool graphs) {
+    using System = typename B::System;
+    if constexpr (has_graphs<B>) {
+        return B{System{typename System::Options{.graphs = graphs}}};
+    } else {
+        return B{};
+    }
+}
+
 /// What was held so far belongs to no measurement.
 template <class B>
 void start_peak() {
@@ -134,45 +149,12 @@ private:
         return tokens;
     }
 
-    /// A prefill of each sequence, then tokens one by one. On a backend as it comes: a row's bits
-    /// do not depend on the batch.
+    /// A prefill of each sequence, then tokens one by one.
     void infer(Index batch, std::vector<PassResult>& results) {
-        B backend;
-        mor::Context<B> context{backend};
-        mor::Trace<A, B> trace;
-        auto cache = model_.make_cache(batch);
-        double bytes = 0;
-        const auto extend = [&](const std::vector<mor::TokenId>& tokens) {
-            const std::vector<Index> lengths(static_cast<std::size_t>(batch),
-                                             std::ssize(tokens) / batch);
-            ReadCounter<B> counter{model_.config()};
-            model_.extend(context, {tokens, lengths}, cache, trace,
-                          {.logits = mor::Logits::last_rows}, counter);
-            // Rows of one prompt share what they read of the keys.
-            const Reads reads = counter.reads();
-            bytes += std::ssize(tokens) > batch ? reads.weights : reads.sum();
-        };
-        const auto measure = [&](const char* what, Index length, Index repeats, auto&& pass) {
-            pass();
-            pass();
-            const double flops = context.flops();
-            bytes = 0;
-            PassResult result{.what = what, .batch = batch, .tokens = batch * length};
-            result.seconds = time<B>(repeats, settings_.part_seconds, pass);
-            const auto count = static_cast<double>(result.seconds.size());
-            result.flops = (context.flops() - flops) / count;
-            result.bytes = bytes / count;
-            results.push_back(std::move(result));
-        };
-        const std::vector<mor::TokenId> prompt = draw(batch, settings_.prompt);
-        measure("prefill", settings_.prompt, settings_.repeats, [&] {
-            for (Index s = 0; s < batch; ++s) {
-                cache.clear(s);
-            }
-            extend(prompt);
-        });
-        const std::vector<mor::TokenId> next = draw(batch, 1);
-        measure("decode", 1, settings_.decoded, [&] { extend(next); });
+        infer(false, batch, results);
+        if constexpr (detail::has_graphs<B>) {
+            infer(true, batch, results);
+        }
     }
 
     /// Forward passes at the size of an update.
@@ -232,6 +214,50 @@ private:
     }
 
     Settings settings_;
+    void infer(bool graphs, Index batch, std::vector<PassResult>& results) {
+        B backend = detail::inference_backend<B>(graphs);
+        mor::Context<B> context{backend};
+        mor::Trace<A, B> trace;
+        auto cache = model_.make_cache(batch);
+        double bytes = 0;
+        const auto extend = [&](const std::vector<mor::TokenId>& tokens) {
+            const std::vector<Index> lengths(static_cast<std::size_t>(batch),
+                                             std::ssize(tokens) / batch);
+            ReadCounter<B> counter{model_.config()};
+            model_.extend(context, {tokens, lengths}, cache, trace,
+                          {.logits = mor::Logits::last_rows}, counter);
+            // Rows of one prompt share what they read of the keys.
+            const Reads reads = counter.reads();
+            bytes += std::ssize(tokens) > batch ? reads.weights : reads.sum();
+        };
+        const auto measure = [&](const char* what, Index length, Index repeats, auto&& pass) {
+            pass();
+            pass();
+            const double flops = context.flops();
+            bytes = 0;
+            PassResult result{.what = what, .batch = batch, .tokens = batch * length};
+            result.seconds = time<B>(repeats, settings_.part_seconds, pass);
+            const auto count = static_cast<double>(result.seconds.size());
+            result.flops = (context.flops() - flops) / count;
+            result.bytes = bytes / count;
+            results.push_back(std::move(result));
+        };
+        const std::vector<mor::TokenId> prompt = draw(batch, settings_.prompt);
+        if (graphs) {
+            extend(prompt);
+        } else {
+            measure("prefill", settings_.prompt, settings_.repeats, [&] {
+                for (Index s = 0; s < batch; ++s) {
+                    cache.clear(s);
+                }
+                extend(prompt);
+            });
+        }
+        const std::vector<mor::TokenId> next = draw(batch, 1);
+        measure(graphs ? "decode in graphs" : "decode", 1, settings_.decoded,
+                [&] { extend(next); });
+    }
+
     B backend_;
     mor::Model<A, B> model_;
     Noise noise_;
