@@ -89,8 +89,10 @@ public:
             }
         }
         static void copy_to_host(void* destination, const void* source, std::size_t bytes) {
-            queue().flush();
-            mor::HostSpace::copy_to_host(destination, source, bytes);
+            if (bytes > 0) {
+                queue().flush();
+                mor::HostSpace::copy_to_host(destination, source, bytes);
+            }
         }
         [[nodiscard]] static mor::cuda::CommandCounts commands() { return queue().counts(); }
     };

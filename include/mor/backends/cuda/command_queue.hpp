@@ -174,10 +174,10 @@ private:
 
     struct Recorded {
         Recorded(const Commands& list, std::uint64_t its_hash)
-            : commands{list}, hash{its_hash}, graph{[this] {
-                  const std::vector<std::byte>& contents = commands.contents();
-                  commands.run(staging.fill(contents.data(), contents.size()));
-              }} {}
+            : commands{list},
+              hash{its_hash},
+              staged{staging.fill(list.contents().data(), list.contents().size())},
+              graph{[this] { commands.run(staged); }} {}
 
         Recorded(const Recorded&) = delete;
         Recorded& operator=(const Recorded&) = delete;
@@ -187,6 +187,7 @@ private:
         std::uint64_t hash;
         Index last_launch = 0;
         detail::Staging<D> staging;
+        const std::byte* staged;  // memory is taken before the graph records, which forbids it
         typename D::Graph graph;
     };
 

@@ -70,7 +70,16 @@ public:
         const RecordingTo guard{recorder};
         expect_success(cudaStreamBeginCapture(recorder, cudaStreamCaptureModeThreadLocal),
                        "cudaStreamBeginCapture");
-        hand_over();
+        try {
+            hand_over();
+        } catch (...) {
+            cudaGraph_t incomplete = nullptr;
+            static_cast<void>(cudaStreamEndCapture(recorder, &incomplete));
+            if (incomplete != nullptr) {
+                static_cast<void>(cudaGraphDestroy(incomplete));
+            }
+            throw;
+        }
         cudaGraph_t graph = nullptr;
         expect_success(cudaStreamEndCapture(recorder, &graph), "cudaStreamEndCapture");
         return graph;
@@ -90,7 +99,6 @@ private:
         explicit RecordingTo(cudaStream_t recorder) { recording() = recorder; }
         RecordingTo(const RecordingTo&) = delete;
         RecordingTo& operator=(const RecordingTo&) = delete;
-        /// A recording that was not ended is given up.
         ~RecordingTo() {
             static_cast<void>(cudaStreamDestroy(std::exchange(recording(), nullptr)));
         }
