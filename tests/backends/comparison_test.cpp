@@ -22,15 +22,15 @@ constexpr bool has_kernel() {
 }
 
 using AllOperations = std::tuple<
-    mor::op::AdamW, mor::op::Attention, mor::op::AttentionBackward, mor::op::BalancingLoss,
-    mor::op::BestColumn, mor::op::CapacityCounts, mor::op::ClipScales, mor::op::ComposeIndices,
-    mor::op::Copy, mor::op::CountValues, mor::op::CrossEntropy, mor::op::Embedding,
-    mor::op::EmbeddingBackward, mor::op::Fill, mor::op::FillIndices, mor::op::GatherRows,
-    mor::op::GatherRowsWeighted, mor::op::Gate, mor::op::GateBackward, mor::op::Gelu,
-    mor::op::GeluBackward, mor::op::GradientNorms, mor::op::Linear, mor::op::LinearBackwardInput,
-    mor::op::LinearBackwardWeight, mor::op::NumberRows, mor::op::PickColumn,
-    mor::op::PickColumnBackward, mor::op::RmsNorm, mor::op::RmsNormBackward, mor::op::Rope,
-    mor::op::RouterZLoss, mor::op::RowDot, mor::op::Scale, mor::op::ScatterAddRows,
+    mor::op::AdamW, mor::op::AddPairs, mor::op::Attention, mor::op::AttentionBackward,
+    mor::op::BalancingLoss, mor::op::BestColumn, mor::op::CapacityCounts, mor::op::ClipScales,
+    mor::op::ComposeIndices, mor::op::Copy, mor::op::CountValues, mor::op::CrossEntropy,
+    mor::op::Embedding, mor::op::EmbeddingBackward, mor::op::Fill, mor::op::FillIndices,
+    mor::op::GatherRows, mor::op::GatherRowsWeighted, mor::op::Gate, mor::op::GateBackward,
+    mor::op::Gelu, mor::op::GeluBackward, mor::op::GradientNorms, mor::op::Linear,
+    mor::op::LinearBackwardInput, mor::op::LinearBackwardWeight, mor::op::NumberRows,
+    mor::op::PickColumn, mor::op::PickColumnBackward, mor::op::RmsNorm, mor::op::RmsNormBackward,
+    mor::op::Rope, mor::op::RouterZLoss, mor::op::RowDot, mor::op::Scale, mor::op::ScatterAddRows,
     mor::op::ScatterAddRowsWeighted, mor::op::ScatterRows, mor::op::SelectAtLeast,
     mor::op::SelectGreater, mor::op::SelectRows, mor::op::SelectionLoss, mor::op::SwiGlu,
     mor::op::SwiGluBackward, mor::op::TopK, mor::op::UniformByPosition, mor::op::VisibleKeys>;

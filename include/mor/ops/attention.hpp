@@ -48,7 +48,7 @@ struct KeyRanges {
 namespace op {
 struct Attention {};
 struct AttentionBackward {};
-struct AddPairs {};
+struct AddPairs {};  // run(context, begin, end, factor, sum): sum[0] += factor * (visible pairs)
 }  // namespace op
 
 namespace ops {
