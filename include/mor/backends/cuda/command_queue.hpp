@@ -171,6 +171,7 @@ public:
 private:
     static constexpr std::size_t most_graphs = 64;
     static constexpr std::size_t num_remembered = 256;  // lists seen once
+    static constexpr std::size_t num_stagings = 64;     // uploads that the device may be behind
 
     struct Recorded {
         Recorded(const Commands& list, std::uint64_t its_hash)
@@ -264,7 +265,7 @@ private:
     std::exception_ptr failure_;
     std::vector<std::unique_ptr<Recorded>> graphs_;
     std::array<std::uint64_t, num_remembered> remembered_{};  // hashes
-    std::array<detail::Staging<D>, 8> stagings_;
+    std::array<detail::Staging<D>, num_stagings> stagings_;
     Index num_stagings_used_ = 0;
     CommandCounts counts_;
 };
