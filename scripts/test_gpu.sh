@@ -85,9 +85,9 @@ run_tests() {
     fi
     # The small cases: all of the device's own code, and every operation once for each element type. What
     # provokes errors of the runtime on purpose is left out, for memcheck reports them. Shared memory, of
-    # which racecheck is, is used by the same kernels in all programs but those two.
-    local -A sanitized=([memcheck]="system backends bfloat16 memory" [racecheck]="system backends bfloat16"
-        [initcheck]="system backends bfloat16 memory")
+    # which racecheck is, is used by the same kernels in the other programs.
+    local -A sanitized=([memcheck]="system backends bfloat16 memory graphs" [racecheck]="system backends bfloat16"
+        [initcheck]="system backends bfloat16 memory graphs")
     for tool in memcheck racecheck initcheck; do
         for name in ${sanitized[$tool]}; do
             step "$end" "$tool: $name" "$sanitizer" --tool "$tool" --error-exitcode 1 \

@@ -46,7 +46,8 @@ template <class B>
 
 /// Whether work of the backend can become graphs.
 template <class B>
-inline constexpr bool has_graphs = requires { typename B::System::Options{.graphs = true}; };
+inline constexpr bool has_graphs =
+    requires(typename B::System::Options options) { options.graphs = true; };
 
 /// The backend for inference, as it comes but for graphs: a row's bits do not depend on the batch.
 template <class B>
@@ -157,63 +158,6 @@ private:
         }
     }
 
-    /// Forward passes at the size of an update.
-    RoutingResult route() {
-        mor::Context<B> context{backend_};
-        mor::Trace<A, B> trace;
-        const std::vector<mor::TokenId> tokens = draw(settings_.batch, settings_.sequence);
-        const std::vector<Index> lengths(static_cast<std::size_t>(settings_.batch),
-                                         settings_.sequence);
-        std::vector<double> gather, select, compact, merge, block, backward;
-        const auto pass = [&] {
-            Stopwatch<B> watch{context};
-            model_.forward(context, {tokens, lengths}, {.training_step = 1}, trace, watch);
-            const double routers = 1e6 * backward_of_routers(context, trace);
-            const auto keep = [&](std::vector<double>& all, mor::StepPhase phase) {
-                all.push_back(1e6 * watch.seconds(phase));
-            };
-            keep(gather, mor::StepPhase::gather);
-            keep(select, mor::StepPhase::select);
-            keep(compact, mor::StepPhase::compact);
-            keep(merge, mor::StepPhase::merge);
-            keep(block, mor::StepPhase::block);
-            backward.push_back(routers);
-        };
-        pass();
-        pass();
-        for (auto* const all : {&gather, &select, &compact, &merge, &block, &backward}) {
-            all->clear();
-        }
-        static_cast<void>(time<B>(settings_.repeats, settings_.part_seconds, pass));
-        return {.steps = std::ssize(trace.steps),
-                .gather_us = quantile(gather, 0.5),
-                .select_us = quantile(select, 0.5),
-                .compact_us = quantile(compact, 0.5),
-                .merge_us = quantile(merge, 0.5),
-                .block_us = quantile(block, 0.5),
-                .backward_us = quantile(backward, 0.5)};
-    }
-
-    /// Seconds of the routers' losses and gradients, for the pass of the trace.
-    double backward_of_routers(mor::Context<B>& context, mor::Trace<A, B>& trace) {
-        std::vector<mor::LossTerm> losses;
-        double seconds = 0;
-        for (std::size_t i = trace.steps.size(); i > 0; --i) {
-            auto& step = trace.steps[i - 1];
-            const auto weight = context.zero_vector(step.weight.size());
-            const auto hidden =
-                context.zero_matrix(step.view.num_candidates(), model_.config().hidden_size);
-            const std::vector<double> once = time<B>(1, 0, [&] {
-                model_.router().backward(context, model_.router_weights(), step.view, step.kept,
-                                         trace.router,
-                                         mor::StepGradient<B>{weight, hidden, 1.0, &losses});
-            });
-            seconds += once.front();
-        }
-        return seconds;
-    }
-
-    Settings settings_;
     void infer(bool graphs, Index batch, std::vector<PassResult>& results) {
         B backend = detail::inference_backend<B>(graphs);
         mor::Context<B> context{backend};
@@ -258,6 +202,63 @@ private:
                 [&] { extend(next); });
     }
 
+    /// Forward passes at the size of an update.
+    RoutingResult route() {
+        mor::Context<B> context{backend_};
+        mor::Trace<A, B> trace;
+        const std::vector<mor::TokenId> tokens = draw(settings_.batch, settings_.sequence);
+        const std::vector<Index> lengths(static_cast<std::size_t>(settings_.batch),
+                                         settings_.sequence);
+        std::vector<double> gather, select, compact, merge, block, backward;
+        const auto pass = [&] {
+            Stopwatch<B> watch{context};
+            model_.forward(context, {tokens, lengths}, {.training_step = 1}, trace, watch);
+            const double routers = 1e6 * backward_of_routers(context, trace);
+            const auto keep = [&](std::vector<double>& all, mor::StepPhase phase) {
+                all.push_back(1e6 * watch.seconds(phase));
+            };
+            keep(gather, mor::StepPhase::gather);
+            keep(select, mor::StepPhase::select);
+            keep(compact, mor::StepPhase::compact);
+            keep(merge, mor::StepPhase::merge);
+            keep(block, mor::StepPhase::block);
+            backward.push_back(routers);
+        };
+        pass();
+        pass();
+        for (auto* const all : {&gather, &select, &compact, &merge, &block, &backward}) {
+            all->clear();
+        }
+        static_cast<void>(time<B>(settings_.repeats, settings_.part_seconds, pass));
+        return {.steps = std::ssize(trace.steps),
+                .gather_us = quantile(gather, 0.5),
+                .select_us = quantile(select, 0.5),
+                .compact_us = quantile(compact, 0.5),
+                .merge_us = quantile(merge, 0.5),
+                .block_us = quantile(block, 0.5),
+                .backward_us = quantile(backward, 0.5)};
+    }
+
+    /// Seconds of the routers' losses and gradients, for the pass of the trace.
+    double backward_of_routers(mor::Context<B>& context, mor::Trace<A, B>& trace) {
+        mor::LossTerms<B> losses;
+        double seconds = 0;
+        for (std::size_t i = trace.steps.size(); i > 0; --i) {
+            auto& step = trace.steps[i - 1];
+            const auto weight = context.zero_vector(step.weight.size());
+            const auto hidden =
+                context.zero_matrix(step.view.num_candidates(), model_.config().hidden_size);
+            const std::vector<double> once = time<B>(1, 0, [&] {
+                model_.router().backward(context, model_.router_weights(), step.view, step.kept,
+                                         trace.router,
+                                         mor::StepGradient<B>{weight, hidden, 1.0, &losses});
+            });
+            seconds += once.front();
+        }
+        return seconds;
+    }
+
+    Settings settings_;
     B backend_;
     mor::Model<A, B> model_;
     Noise noise_;

@@ -126,7 +126,9 @@ private:
         });
         const auto is_same = [](const TrainedTensor<B>& a, const TrainedTensor<B>& b) {
             return a.gradient.data() == b.gradient.data() && a.value.data() == b.value.data() &&
-                   a.m.data() == b.m.data() && a.v.data() == b.v.data();
+                   a.m.data() == b.m.data() && a.v.data() == b.v.data() &&
+                   a.value.size() == b.value.size() && a.group == b.group &&
+                   a.rate_factor == b.rate_factor && a.decay == b.decay;
         };
         if (!std::ranges::equal(tensors_, listed_, is_same)) {
             table_ = TensorTable<B>{tensors_};

@@ -12,8 +12,6 @@
 #include <cstring>
 #include <functional>
 #include <string_view>
-#include <type_traits>
-#include <utility>
 #include <vector>
 
 namespace backend_tests {
@@ -66,36 +64,46 @@ private:
     }
 };
 
-class QueuedSystem : public mor::cuda::HostSystem {
+[[nodiscard]] inline mor::cuda::CommandQueue<ProcessorCommands>& queue() {
+    static mor::cuda::CommandQueue<ProcessorCommands> only;
+    return only;
+}
+
+template <class Work>
+struct QueuedWork {
+    Work work;
+    void operator()() const { ProcessorCommands::hand_over(work); }
+};
+template <class Work>
+QueuedWork(Work) -> QueuedWork<Work>;
+
+struct QueuedSpace : mor::HostSpace {
+    static void deallocate(void* p) noexcept {
+        queue().flush_or_keep_failure();
+        mor::HostSpace::deallocate(p);
+    }
+    static void zero(void* p, std::size_t bytes) {
+        queue().add(QueuedWork{[=] { mor::HostSpace::zero(p, bytes); }});
+    }
+    static void copy_from_host(void* destination, const void* source, std::size_t bytes) {
+        if (bytes > 0) {
+            queue().upload(destination, source, bytes);
+        }
+    }
+    static void copy_to_host(void* destination, const void* source, std::size_t bytes) {
+        if (bytes > 0) {
+            queue().flush();
+            mor::HostSpace::copy_to_host(destination, source, bytes);
+        }
+    }
+    [[nodiscard]] static mor::cuda::CommandCounts commands() { return queue().counts(); }
+};
+
+class QueuedSystem : public mor::cuda::ProcessorSystem<QueuedSpace> {
     using Index = mor::Index;
+    using AtOnce = mor::cuda::ProcessorSystem<QueuedSpace>;
 
 public:
-    [[nodiscard]] static mor::cuda::CommandQueue<ProcessorCommands>& queue() {
-        static mor::cuda::CommandQueue<ProcessorCommands> only;
-        return only;
-    }
-
-    struct Space : mor::HostSpace {
-        static void deallocate(void* p) noexcept {
-            queue().flush_or_keep_failure();
-            mor::HostSpace::deallocate(p);
-        }
-        static void zero(void* p, std::size_t bytes) {
-            queue().add(Command{[=] { mor::HostSpace::zero(p, bytes); }});
-        }
-        static void copy_from_host(void* destination, const void* source, std::size_t bytes) {
-            if (bytes > 0) {
-                queue().upload(destination, source, bytes);
-            }
-        }
-        static void copy_to_host(void* destination, const void* source, std::size_t bytes) {
-            if (bytes > 0) {
-                queue().flush();
-                mor::HostSpace::copy_to_host(destination, source, bytes);
-            }
-        }
-        [[nodiscard]] static mor::cuda::CommandCounts commands() { return queue().counts(); }
-    };
     static constexpr std::string_view name = "cuda-queued";
 
     QueuedSystem() {
@@ -105,7 +113,7 @@ public:
 
     template <class Body>
     void for_each(Index n, const Body& body) const {
-        queue().add(Command{[=] { mor::cuda::HostSystem{}.for_each(n, body); }});
+        queue().add(QueuedWork{[=] { AtOnce{}.for_each(n, body); }});
     }
     template <class Body>
     void for_each_team(Index n, const Body& body) const {
@@ -113,57 +121,25 @@ public:
     }
     template <class Body>
     void for_each_team(Index n, std::size_t shared_bytes, const Body& body) const {
-        queue().add(Command{[=] { mor::cuda::HostSystem{}.for_each_team(n, shared_bytes, body); }});
+        queue().add(QueuedWork{[=] { AtOnce{}.for_each_team(n, shared_bytes, body); }});
     }
 
     template <class Allocator, class Algorithm>
     auto run_algorithm(std::string_view call, Allocator& allocator,
                        const Algorithm& algorithm) const {
         queue().flush();
-        return mor::cuda::HostSystem::run_algorithm(call, allocator, algorithm);
+        return AtOnce::run_algorithm(call, allocator, algorithm);
     }
 
     void sort(const mor::cuda::RowsByToken<Space>& by_token,
-              mor::View<std::byte, 1, Space> /*memory*/) const {
-        queue().add(Command{[=] { sort_now(by_token); }});
+              mor::View<std::byte, 1, Space> memory) const {
+        queue().add(QueuedWork{[=] { AtOnce{}.sort(by_token, memory); }});
     }
 
     template <class T>
     void product(const mor::cuda::Factor<T, Space>& a, const mor::cuda::Factor<T, Space>& b,
                  mor::View<T, 2, Space> c, mor::Write write) const {
-        queue().add(Command{[=] { multiply(a, b, c, write); }});
-    }
-
-private:
-    template <class Work>
-    struct Command {
-        Work work;
-        void operator()() const { ProcessorCommands::hand_over(work); }
-    };
-    template <class Work>
-    Command(Work) -> Command<Work>;
-
-    static void sort_now(const mor::cuda::RowsByToken<Space>& by_token) {
-        const auto view = [](const auto& of) {
-            return mor::View<std::remove_pointer_t<decltype(of.data())>, 1,
-                             mor::cuda::HostSystem::Space>{of.data(), of.extents()};
-        };
-        mor::cuda::HostSystem{}.sort({view(by_token.tokens), view(by_token.rows),
-                                      view(by_token.sorted_tokens), view(by_token.sorted_rows)},
-                                     {});
-    }
-
-    template <class T>
-    using HostFactor = mor::cuda::Factor<T, mor::cuda::HostSystem::Space>;
-    template <class T>
-    static void multiply(const mor::cuda::Factor<T, Space>& a, const mor::cuda::Factor<T, Space>& b,
-                         mor::View<T, 2, Space> c, mor::Write write) {
-        const auto factor = [](const mor::cuda::Factor<T, Space>& f) {
-            return HostFactor<T>{{f.matrix.data(), f.matrix.extents()}, f.reading};
-        };
-        mor::cuda::HostSystem{}.product(
-            factor(a), factor(b),
-            mor::View<T, 2, mor::cuda::HostSystem::Space>{c.data(), c.extents()}, write);
+        queue().add(QueuedWork{[=] { AtOnce{}.product(a, b, c, write); }});
     }
 };
 static_assert(mor::cuda::System<QueuedSystem>);

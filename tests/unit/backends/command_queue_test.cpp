@@ -6,11 +6,14 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <functional>
+#include <iterator>
 #include <string>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -28,6 +31,8 @@ std::vector<std::string> take_done() { return std::exchange(done(), {}); }
 struct WritesDown {
     static inline std::vector<std::function<void()>>* recording = nullptr;
     static inline int num_graphs = 0;
+    static inline int num_stagings = 0;  // ever taken
+    static inline bool can_record = true;
 
     static void hand_over(const std::function<void()>& work) {
         if (recording != nullptr) {
@@ -36,7 +41,10 @@ struct WritesDown {
             work();
         }
     }
-    static void* allocate_staging(std::size_t bytes) { return new char[bytes]; }
+    static void* allocate_staging(std::size_t bytes) {
+        ++num_stagings;
+        return new char[bytes];
+    }
     static void free_staging(void* p) noexcept { delete[] static_cast<char*>(p); }
     static void upload(void* destination, const void* staged, std::size_t bytes) {
         hand_over([=] { std::memcpy(destination, staged, bytes); });
@@ -48,6 +56,7 @@ struct WritesDown {
     class Graph {
     public:
         explicit Graph(const std::function<void()>& hand_over) {
+            mor::check<mor::Error>(can_record, "mor: no memory for a graph");
             ++num_graphs;
             recording = &work_;
             hand_over();
@@ -69,14 +78,18 @@ struct WritesDown {
 };
 using Queue = mor::cuda::CommandQueue<WritesDown>;
 
+// Bytes that are nobody's follow the letter, where the compiler can clear them.
+using Letter = std::conditional_t<mor::cuda::Commands::clears_padding, char, Index>;
+
 /// Writes down a number that is at an address when it runs.
 struct Tell {
     const int* number;
-    char letter = 'a';  // there are unused bytes after it
+    Letter letter = 'a';
 
     void operator()() const {
         WritesDown::hand_over([tell = *this] {
-            done().push_back(std::string(1, tell.letter) + std::to_string(*tell.number));
+            done().push_back(std::string(1, static_cast<char>(tell.letter)) +
+                             std::to_string(*tell.number));
         });
     }
 };
@@ -200,6 +213,52 @@ TEST_CASE("what fails is reported once, and what comes later works") {
     queue.flush();
     CHECK(take_done() == Texts{"graph", "a1"});
     queue.end_graphs();
+}
+
+TEST_CASE("what cannot be recorded is handed over command by command") {
+    Queue queue;
+    queue.begin_graphs();
+    int number = 1;
+    WritesDown::can_record = false;
+    for (int round = 0; round < 3; ++round) {
+        queue.add(Tell{&number});
+        queue.flush();
+        CHECK(take_done() == Texts{"a1"});
+    }
+    WritesDown::can_record = true;
+    CHECK(queue.counts().recorded == 0);
+    queue.end_graphs();
+}
+
+TEST_CASE("memory for uploads is taken once") {
+    Queue queue;
+    std::vector<char> from(200'000, 'x');
+    std::vector<char> to(from.size());
+    queue.upload(to.data(), from.data(), 10);
+    const int before = WritesDown::num_stagings;
+    for (std::size_t bytes = 1; bytes < from.size(); bytes += 3'001) {
+        from[bytes - 1] = static_cast<char>('a' + bytes % 26);
+        queue.upload(to.data(), from.data(), bytes);
+        CHECK(to[bytes - 1] == from[bytes - 1]);
+    }
+    CHECK(WritesDown::num_stagings == before);
+}
+
+TEST_CASE("a list with more uploads than the memory for them is handed over") {
+    Queue queue;
+    queue.begin_graphs();
+    const std::vector<char> from(900'000, 'x');
+    std::vector<char> to(3 * from.size());
+    for (int round = 0; round < 3; ++round) {
+        to.assign(to.size(), 'y');
+        for (std::size_t i = 0; i < 3; ++i) {
+            queue.upload(to.data() + i * from.size(), from.data(), from.size());
+        }
+        queue.flush();
+        CHECK(std::count(to.begin(), to.end(), 'x') == std::ssize(to));
+    }
+    queue.end_graphs();
+    take_done();
 }
 
 TEST_CASE("threads may share a queue") {

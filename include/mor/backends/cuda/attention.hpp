@@ -208,13 +208,12 @@ struct Kernel<op::Attention, Cuda<T, S>> {
     static void run(Context<B>& context, const AttentionShape& shape, ConstMatrixView<B> q,
                     ConstMatrixView<B> k, ConstMatrixView<B> v, const KeyRanges<B>& ranges,
                     MatrixView<B> out, MatrixView<B> logsumexp) {
-        constexpr Index fewest_rows = 128;  // fewer give a GPU too few tiles
         const cuda::detail::AttentionInputs<B> inputs{shape, q, k, v, ranges};
-        if (ranges.is_paged() || q.rows() < fewest_rows) {
+        if (ranges.is_paged() || q.rows() < cuda::detail::fewest_rows_for_tiles) {
             cuda::detail::attend_rows(context, inputs, out, logsumexp);
             return;
         }
-        cuda::detail::with_tiles<B>(shape.head_dim, [&](auto tiles) {
+        cuda::detail::with_tiles<B>(inputs, [&](auto tiles) {
             cuda::detail::attend_tiles<decltype(tiles)>(context, inputs, out, logsumexp);
         });
     }

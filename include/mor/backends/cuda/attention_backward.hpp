@@ -309,7 +309,7 @@ struct Kernel<op::AttentionBackward, Cuda<T, S>> {
         cuda::detail::multiply_heads<B>(context, shape, dout, out, delta);
         cuda::detail::find_queries(context, ranges, first_row, last_row);
         const cuda::detail::AttentionInputs<B> inputs{shape, q, k, v, ranges};
-        cuda::detail::with_tiles<B>(shape.head_dim, [&](auto tiles) {
+        cuda::detail::with_tiles<B>(inputs, [&](auto tiles) {
             using Tiles = decltype(tiles);
             cuda::detail::attend_tiles_backward<Tiles, B>(
                 context, {inputs, logsumexp, dout, dq, dk, dv, delta, first_row, last_row, {}});

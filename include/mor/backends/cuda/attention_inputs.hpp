@@ -30,14 +30,19 @@ struct AttentionInputs {
     }
 };
 
+/// Fewer query rows give a GPU too few tiles: what they see is computed row by row.
+inline constexpr Index fewest_rows_for_tiles = 128;
+
 /// body(tiles) with the tiles of attention: RoundedTiles where the system's products round their
-/// factors, but for heads that are too wide for them.
+/// factors, but for heads that are too wide for them. Few rows are not rounded backward, as they
+/// were not forward: their softmax would be another.
 template <class B, class Body>
-void with_tiles(Index head_dim, const Body& body) {
+void with_tiles(const AttentionInputs<B>& inputs, const Body& body) {
     using S = typename B::System;
     if constexpr (requires { typename S::AttentionFactor; }) {
         using Rounded = RoundedTiles<typename S::Team>;
-        if (head_dim <= Rounded::widest_head) {
+        if (inputs.q.rows() >= fewest_rows_for_tiles &&
+            inputs.shape.head_dim <= Rounded::widest_head) {
             body(Rounded{});
             return;
         }

@@ -5,15 +5,14 @@
 #pragma once
 
 #include <mor/backends/cuda/commands.hpp>
+#include <mor/backends/cuda/staging.hpp>
 #include <mor/core/types.hpp>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -21,79 +20,6 @@
 #include <vector>
 
 namespace mor::cuda {
-
-/// What a command queue asks of the device's runtime. Host memory that uploads are made of is
-/// `staging`: `upload` returns at once and reads it when the device comes to it. An Event tells
-/// when the device has come to where it was recorded. A Graph is what hand_over() hands over,
-/// recorded and not run, so that launch() runs it again and again.
-template <class D>
-concept CommandDevice = requires(std::size_t bytes, void* p, const void* staged,
-                                 typename D::Event& event, typename D::Graph& graph) {
-    { D::allocate_staging(bytes) } -> std::same_as<void*>;
-    { D::free_staging(p) } noexcept;
-    D::upload(p, staged, bytes);
-    requires std::default_initializable<typename D::Event>;
-    event.record();
-    event.wait();
-    requires std::constructible_from<typename D::Graph, void (*)()>;
-    graph.launch();
-};
-
-namespace detail {
-
-/// Host memory for the contents of uploads, filled again when the device has read it.
-template <CommandDevice D>
-class Staging {
-public:
-    Staging() = default;
-    Staging(const Staging&) = delete;
-    Staging& operator=(const Staging&) = delete;
-    ~Staging() {
-        wait_for_readers();
-        if (data_ != nullptr) {
-            D::free_staging(data_);
-        }
-    }
-
-    /// The address is the same for as many bytes or fewer.
-    std::byte* fill(const void* source, std::size_t bytes) {
-        if (std::exchange(is_read_, false)) {
-            event_.wait();
-        }
-        if (bytes > bytes_) {
-            if (data_ != nullptr) {
-                D::free_staging(std::exchange(data_, nullptr));
-            }
-            data_ = static_cast<std::byte*>(D::allocate_staging(bytes));
-            bytes_ = bytes;
-        }
-        if (bytes > 0) {
-            std::memcpy(data_, source, bytes);
-        }
-        return data_;
-    }
-    /// All that reads it has been handed over.
-    void was_handed_over() {
-        event_.record();
-        is_read_ = true;
-    }
-    void wait_for_readers() noexcept {
-        try {
-            if (std::exchange(is_read_, false)) {
-                event_.wait();
-            }
-        } catch (...) {  // a device that fails reads nothing any more
-        }
-    }
-
-private:
-    std::byte* data_ = nullptr;
-    std::size_t bytes_ = 0;
-    bool is_read_ = false;
-    typename D::Event event_;
-};
-
-}  // namespace detail
 
 /// What came of lists of commands since the program started.
 struct CommandCounts {
@@ -128,9 +54,7 @@ public:
             commands_.template add_upload<&D::upload>(destination, source, bytes);
             return;
         }
-        detail::Staging<D>& staging = next_staging();
-        D::upload(destination, staging.fill(source, bytes), bytes);
-        staging.was_handed_over();
+        D::upload(destination, staging_.place(source, bytes), bytes);
     }
 
     /// Hands over what has gathered. What fails is not tried again.
@@ -142,23 +66,20 @@ public:
     /// The same; if it fails, whoever comes next gets the exception.
     void flush_or_keep_failure() noexcept {
         const std::lock_guard lock{mutex_};
-        try {
-            hand_over();
-        } catch (...) {
-            failure_ = std::current_exception();
-        }
+        hand_over_or_keep_failure();
     }
 
     /// Graphs are made while more began than ended to ask for them.
     void begin_graphs() { ++users_; }
     void end_graphs() noexcept {
-        flush_or_keep_failure();
+        const std::lock_guard lock{mutex_};
+        hand_over_or_keep_failure();
         --users_;
     }
     /// Hands over and forgets all that it knows: something that commands point to ends.
     void forget() noexcept {
-        flush_or_keep_failure();
         const std::lock_guard lock{mutex_};
+        hand_over_or_keep_failure();
         graphs_.clear();
         remembered_ = {};
     }
@@ -171,7 +92,7 @@ public:
 private:
     static constexpr std::size_t most_graphs = 64;
     static constexpr std::size_t num_remembered = 256;  // lists seen once
-    static constexpr std::size_t num_stagings = 64;     // uploads that the device may be behind
+    static constexpr std::size_t most_unrecordable = 64;
 
     struct Recorded {
         Recorded(const Commands& list, std::uint64_t its_hash)
@@ -200,8 +121,12 @@ private:
         }
     }
 
-    [[nodiscard]] detail::Staging<D>& next_staging() {
-        return stagings_[static_cast<std::size_t>(num_stagings_used_++) % stagings_.size()];
+    void hand_over_or_keep_failure() noexcept {
+        try {
+            hand_over();
+        } catch (...) {
+            failure_ = std::current_exception();
+        }
     }
 
     void hand_over() {
@@ -232,10 +157,15 @@ private:
 
     void run_once(std::uint64_t hash) {
         const std::vector<std::byte>& contents = commands_.contents();
-        detail::Staging<D>& staging = next_staging();
-        commands_.run(staging.fill(contents.data(), contents.size()));
-        staging.was_handed_over();
+        commands_.run(staging_.place(contents.data(), contents.size()));
         remembered_[static_cast<std::size_t>(counts_.lists++) % num_remembered] = hash;
+    }
+
+    void remember_unrecordable(std::uint64_t hash) {
+        if (unrecordable_.size() == most_unrecordable) {
+            unrecordable_.clear();
+        }
+        unrecordable_.push_back(hash);
     }
 
     /// The graph of the commands; it is made if they come a second time.
@@ -246,7 +176,10 @@ private:
         if (found != graphs_.end()) {
             return found->get();
         }
-        if (std::find(remembered_.begin(), remembered_.end(), hash) == remembered_.end()) {
+        const auto is_in = [hash](const auto& list) {
+            return std::find(list.begin(), list.end(), hash) != list.end();
+        };
+        if (!is_in(remembered_) || is_in(unrecordable_)) {
             return nullptr;
         }
         if (graphs_.size() == most_graphs) {
@@ -254,7 +187,12 @@ private:
                 graphs_.begin(), graphs_.end(),
                 [](const auto& a, const auto& b) { return a->last_launch < b->last_launch; }));
         }
-        graphs_.push_back(std::make_unique<Recorded>(commands_, hash));
+        try {
+            graphs_.push_back(std::make_unique<Recorded>(commands_, hash));
+        } catch (...) {  // what cannot be recorded can still be handed over command by command
+            remember_unrecordable(hash);
+            return nullptr;
+        }
         ++counts_.recorded;
         return graphs_.back().get();
     }
@@ -265,8 +203,8 @@ private:
     std::exception_ptr failure_;
     std::vector<std::unique_ptr<Recorded>> graphs_;
     std::array<std::uint64_t, num_remembered> remembered_{};  // hashes
-    std::array<detail::Staging<D>, num_stagings> stagings_;
-    Index num_stagings_used_ = 0;
+    std::vector<std::uint64_t> unrecordable_;                 // hashes too
+    detail::StagingRing<D> staging_;
     CommandCounts counts_;
 };
 

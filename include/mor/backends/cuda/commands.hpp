@@ -19,6 +19,15 @@ namespace mor::cuda {
 /// may differ.
 class Commands {
 public:
+    /// Whether bytes between a command's members, which are nobody's, are cleared, so that equal
+    /// commands are always found equal. Where the compiler cannot, a list may miss its graph.
+    static constexpr bool clears_padding =
+#if __has_builtin(__builtin_clear_padding)
+        true;
+#else
+        false;
+#endif
+
     /// Command: copyable as bytes; command() hands it over.
     template <class Command>
     void add(const Command& command) {
@@ -95,7 +104,6 @@ private:
         records_.resize(at + bytes);
         new (&records_[at]) Header{its_run, bytes};
         auto* const stored = new (&records_[at + sizeof(Header)]) Command(command);
-        // Bytes between members are nobody's, and would make equal commands differ.
 #if __has_builtin(__builtin_clear_padding)
         __builtin_clear_padding(stored);
 #else

@@ -19,6 +19,7 @@ struct DeviceCommands {
         static_cast<void>(Device::get().stream());
         void* p = nullptr;
         expect_success(cudaMallocHost(&p, bytes), "cudaMallocHost");
+        ++Device::get().allocations();
         return p;
     }
     static void free_staging(void* p) noexcept { static_cast<void>(cudaFreeHost(p)); }

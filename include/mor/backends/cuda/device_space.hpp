@@ -23,7 +23,7 @@ struct DeviceMemory {
     Index most_used = 0;  // since the program started, or since reset_high_water()
     Index reserved = 0;
     Index most_reserved = 0;
-    Index allocations = 0;  // how often the program asked the pool, from the start
+    Index allocations = 0;  // how often the program took some, of the host's for uploads too
 };
 
 /// Memory of the GPU. Everything happens in the order of one stream, also what several host threads
@@ -68,11 +68,10 @@ struct DeviceSpace {
     }
 
     static void copy_from_host(void* destination, const void* source, std::size_t bytes) {
-        constexpr std::size_t most_staged = std::size_t{1} << 20;
         if (bytes == 0) {
             return;
         }
-        if (bytes <= most_staged) {
+        if (bytes <= detail::StagingRing<detail::DeviceCommands>::part_bytes) {
             detail::command_queue().upload(destination, source, bytes);
         } else {
             copy(destination, source, bytes, cudaMemcpyHostToDevice);

@@ -15,9 +15,10 @@
 
 namespace mor::cuda {
 
-struct HostSystem {
-    struct Space : HostSpace {};
-    static constexpr std::string_view name = "cuda-host";
+/// Over memory of the processor that is of the type S.
+template <MemorySpace S>
+struct ProcessorSystem {
+    using Space = S;
 
     class Team {
     public:
@@ -99,6 +100,14 @@ struct HostSystem {
             }
         }
     }
+};
+
+namespace detail {
+struct ProcessorSpace : HostSpace {};
+}  // namespace detail
+
+struct HostSystem : ProcessorSystem<detail::ProcessorSpace> {
+    static constexpr std::string_view name = "cuda-host";
 };
 static_assert(System<HostSystem>);
 
