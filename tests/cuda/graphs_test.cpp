@@ -9,6 +9,7 @@
 #include <doctest/doctest.h>
 #include <unit/train/token_text.hpp>
 
+#include <cstddef>
 #include <vector>
 
 namespace {
@@ -28,6 +29,8 @@ mor::cuda::CommandCounts since(const mor::cuda::CommandCounts& before) {
             .launches = now.launches - before.launches};
 }
 
+/// A model in training: what it computes. Plain ones are run to their end before there are graphs,
+/// which are for the whole process.
 template <class A, mor::Backend B>
 struct Training {
     B backend;
@@ -36,7 +39,29 @@ struct Training {
     mor::Trainer<A, B, TokenText> trainer{model, text, text.all(), {.batch = 4, .sequence = 40}};
 
     explicit Training(B its_backend) : backend{its_backend} {}
-    double step() { return trainer.step().loss; }
+    std::vector<double> losses(int steps) {
+        std::vector<double> all;
+        for (int step = 0; step < steps; ++step) {
+            all.push_back(trainer.step().loss);
+        }
+        return all;
+    }
+};
+
+template <class A>
+struct PlainTraining {
+    std::vector<double> losses;
+    std::vector<float> weights;
+
+    explicit PlainTraining(int steps) {
+        Training<A, PlainBackend> training{PlainBackend{}};
+        losses = training.losses(steps);
+        weights = weights_of(training.model);
+    }
+    /// The losses of steps [first, last).
+    [[nodiscard]] std::vector<double> part(int first, int last) const {
+        return {losses.begin() + first, losses.begin() + last};
+    }
 };
 
 template <class A, mor::Backend B>
@@ -54,67 +79,85 @@ struct Decoding {
         model.extend(context, tokens.batch(), cache, trace, {.logits = mor::Logits::last_rows});
         return to_host(trace.logits);
     }
+    /// The logits after a prompt of two sequences, and after each of `tokens` more.
+    std::vector<std::vector<float>> logits(int tokens) {
+        std::vector<std::vector<float>> all{read(7, 3)};
+        for (int token = 0; token < tokens; ++token) {
+            all.push_back(read(1, 1));
+        }
+        return all;
+    }
 };
+
+template <class A>
+std::vector<std::vector<float>> plain_logits(int tokens) {
+    return Decoding<A, PlainBackend>{PlainBackend{}}.logits(tokens);
+}
+
+// Where the compiler cannot clear bytes that are nobody's, a list may miss its graph.
+constexpr bool finds_graphs = mor::cuda::Commands::clears_padding;
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("a training step of fixed counts is graphs alone", A, mor::Vanilla,
+TEST_CASE_TEMPLATE("a training step of fixed counts is one graph", A, mor::Vanilla,
                    mor::Recursive<mor::MiddleCycle>, mor::MoRExpert<mor::MiddleCycle>) {
-    Training<A, GraphBackend> graphs{backend_tests::make_graph_backend()};
-    Training<A, PlainBackend> plain{PlainBackend{}};
     constexpr int warm = 4;  // memory moves, and a list must come twice
-    for (int step = 0; step < warm; ++step) {
-        CHECK(graphs.step() == plain.step());
-    }
-    const auto before = counts();
     constexpr int steps = 5;
-    for (int step = 0; step < steps; ++step) {
-        CHECK(graphs.step() == plain.step());
-    }
+    const PlainTraining<A> plain{warm + steps};
+    Training<A, GraphBackend> graphs{backend_tests::make_graph_backend()};
+    CHECK(graphs.losses(warm) == plain.part(0, warm));
+    const auto before = counts();
+    CHECK(graphs.losses(steps) == plain.part(warm, warm + steps));
     const auto made = since(before);
-    CHECK(made.lists == 0);
-    CHECK(made.recorded == 0);
-    CHECK(made.launches == steps);
-    CHECK(weights_of(graphs.model) == weights_of(plain.model));
+    CHECK(weights_of(graphs.model) == plain.weights);
+    if (finds_graphs) {
+        CHECK(made.lists == 0);
+        CHECK(made.recorded == 0);
+        CHECK(made.launches == steps);
+    }
 }
 
 TEST_CASE_TEMPLATE("training with counts that vary computes the same", A,
                    mor::MoRToken<mor::MiddleCycle>, CyclePonder) {
+    constexpr int steps = 6;
+    const PlainTraining<A> plain{steps};
     Training<A, GraphBackend> graphs{backend_tests::make_graph_backend()};
-    Training<A, PlainBackend> plain{PlainBackend{}};
-    for (int step = 0; step < 6; ++step) {
-        CHECK(graphs.step() == plain.step());
-    }
-    CHECK(weights_of(graphs.model) == weights_of(plain.model));
+    CHECK(graphs.losses(steps) == plain.losses);
+    CHECK(weights_of(graphs.model) == plain.weights);
 }
 
 TEST_CASE_TEMPLATE("a decoding step without a router is one graph", A, mor::Vanilla,
                    mor::Recursive<mor::MiddleCycle>) {
-    Decoding<A, GraphBackend> graphs{backend_tests::make_graph_backend()};
-    Decoding<A, PlainBackend> plain{PlainBackend{}};
-    CHECK(graphs.read(7, 3) == plain.read(7, 3));
-    for (int token = 0; token < 4; ++token) {
-        CHECK(graphs.read(1, 1) == plain.read(1, 1));
-    }
-    const auto before = counts();
+    constexpr int warm = 4;
     constexpr int tokens = 8;  // as many as the cache has room for
+    const auto plain = plain_logits<A>(warm + tokens);
+    Decoding<A, GraphBackend> graphs{backend_tests::make_graph_backend()};
+    CHECK(graphs.logits(warm) == std::vector(plain.begin(), plain.begin() + warm + 1));
+    const auto before = counts();
     for (int token = 0; token < tokens; ++token) {
-        CHECK(graphs.read(1, 1) == plain.read(1, 1));
+        CHECK(graphs.read(1, 1) == plain[static_cast<std::size_t>(warm + token + 1)]);
     }
     const auto made = since(before);
-    CHECK(made.lists == 0);
-    CHECK(made.launches == tokens);
+    if (finds_graphs) {
+        CHECK(made.lists == 0);
+        CHECK(made.launches == tokens);
+    }
 }
 
 TEST_CASE_TEMPLATE("a decoding step is a graph between two decisions of a router", A,
                    mor::MoRExpert<mor::MiddleCycle>, mor::MoRToken<mor::Cycle>, CyclePonder) {
+    constexpr int warm = 10;
+    constexpr int tokens = 10;
+    const auto plain = plain_logits<A>(warm + tokens);
     Decoding<A, GraphBackend> graphs{backend_tests::make_graph_backend()};
-    Decoding<A, PlainBackend> plain{PlainBackend{}};
-    CHECK(graphs.read(7, 3) == plain.read(7, 3));
+    CHECK(graphs.logits(warm) == std::vector(plain.begin(), plain.begin() + warm + 1));
     const auto before = counts();
-    for (int token = 0; token < 20; ++token) {
-        CHECK(graphs.read(1, 1) == plain.read(1, 1));
+    for (int token = 0; token < tokens; ++token) {
+        CHECK(graphs.read(1, 1) == plain[static_cast<std::size_t>(warm + token + 1)]);
     }
     const auto made = since(before);
-    CHECK(made.launches > 0);
+    if (finds_graphs) {  // another number of rows is another list, but there are few numbers
+        CHECK(made.launches >= 3 * tokens);
+        CHECK(10 * made.lists < made.launches);
+    }
 }

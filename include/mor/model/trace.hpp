@@ -6,6 +6,7 @@
 #include <mor/layers/key_values.hpp>
 #include <mor/layers/rms_norm.hpp>
 #include <mor/model/architecture.hpp>
+#include <mor/model/rows_on_host.hpp>
 #include <mor/recursion/step.hpp>
 
 #include <span>
@@ -34,12 +35,6 @@ template <class R, Backend B>
 struct RouterState<R, B> {
     using Weights = typename R::template Weights<B>;
     using Record = typename R::template Record<B>;
-};
-
-/// What Rows know on the host.
-struct RowsOnHost {
-    std::vector<Index> offsets;    // [sequences + 1]
-    std::vector<Index> positions;  // [rows]
 };
 
 }  // namespace detail
@@ -80,10 +75,8 @@ struct Trace {
         std::vector<Index> wanted;       // rows whose logits are wanted, if not all
         std::vector<Index> source;       // rows that took a step
         std::vector<Index> left;         // which of these are wanted
-        std::vector<Index> counts;       // [sequences] rows that took a step, if the router says so
-        std::vector<Index> kept;         // candidates that took a step
         detail::RowsOnHost wanted_rows;  // of the wanted rows
-        std::vector<detail::RowsOnHost> steps;  // [recursion steps] of the rows that took each
+        detail::StepRowsOnHost step_rows;
     };
 
     ConstTokenView<B> tokens;

@@ -8,6 +8,7 @@
 #include <mor/model/depth_limits.hpp>
 #include <mor/model/key_value_sources.hpp>
 #include <mor/model/observer.hpp>
+#include <mor/model/rows_on_host.hpp>
 #include <mor/model/trace.hpp>
 #include <mor/ops/gather_scatter.hpp>
 #include <mor/recursion/depth_control.hpp>
@@ -59,7 +60,7 @@ public:
         const Layout& layout = model_.layout();
         trace_.layers.resize(static_cast<std::size_t>(layout.num_unrolled()));
         trace_.steps.clear();
-        trace_.host.steps.resize(static_cast<std::size_t>(model_.layout().num_steps));
+        trace_.host.step_rows.begin(model_.layout().num_steps);
         const IndexView<B> all = context_.indices(x.rows());
         ops::number_rows<B>(context_, all);
         trace_.merge = {.all = all};
@@ -97,8 +98,8 @@ private:
         run_unrouted(0, reading, x);
         const MatrixView<B> wanted = context_.matrix(options_.wanted.size(), x.columns());
         ops::gather_rows<B>(context_, x, options_.wanted, wanted);
-        const Rows<B> rows =
-            rows_of(trace_.rows, options_.wanted, trace_.host.wanted, trace_.host.wanted_rows);
+        const Rows<B> rows = known_rows<B>(context_, trace_.rows, options_.wanted,
+                                           trace_.host.wanted, trace_.host.wanted_rows);
         for (Index layer = reading; layer < end; ++layer) {
             run_layer(layer, wanted, rows, {}, options_.wanted);
         }
@@ -193,11 +194,12 @@ private:
         const Index chosen = select(view);
         const Index count = limit_depth(view, chosen);
         if (count != chosen) {
-            trace_.host.counts.clear();
+            trace_.host.step_rows.counts.clear();
         }
         notify(PhaseSeen<B>{step, StepPhase::select});
         const ConstIndexView<B> kept = view.kept.slice(0, count);
-        const Rows<B> rows = kept_rows(view, kept);
+        const Rows<B> rows =
+            kept_rows<B>(context_, view, kept, options_.cache != nullptr, trace_.host.step_rows);
         const IndexView<B> active = context_.indices(count);
         ops::compose_indices<B>(context_, view.source, kept, active);
         auto& record = trace_.steps.emplace_back();
@@ -237,51 +239,6 @@ private:
         return next;
     }
 
-    /// The rows that take a step. On a device the host learns their places from a router that
-    /// knows how many of each sequence it kept; a cache has to know them all.
-    Rows<B> kept_rows(const StepView<B>& view, ConstIndexView<B> kept) {
-        if (kept.size() == view.num_candidates()) {
-            return view.rows;
-        }
-        RowsOnHost& known = trace_.host.steps[static_cast<std::size_t>(view.step)];
-        if constexpr (!HostBackend<B>) {
-            if (options_.cache != nullptr) {
-                to_host(kept, trace_.host.kept);
-                return rows_of(view.rows, kept, trace_.host.kept, known);
-            }
-        }
-        Rows<B> rows = ops::select_rows<B>(context_, view.rows, kept);
-        const std::vector<Index>& counts = trace_.host.counts;
-        if (!rows.knows_offsets() && !counts.empty()) {
-            known.offsets.assign(1, 0);
-            for (const Index count : counts) {
-                known.offsets.push_back(known.offsets.back() + count);
-            }
-            rows.host_offsets = known.offsets;
-        }
-        return rows;
-    }
-
-    /// The rows `kept`, [n], of `rows`, whose numbers the host has, as those of `rows`.
-    Rows<B> rows_of(const Rows<B>& rows, ConstIndexView<B> kept, const std::vector<Index>& numbers,
-                    RowsOnHost& known) {
-        Rows<B> result = ops::select_rows<B>(context_, rows, kept);
-        if constexpr (!HostBackend<B>) {
-            known.offsets.clear();
-            known.positions.clear();
-            for (const Index bound : rows.host_offsets) {
-                known.offsets.push_back(std::lower_bound(numbers.begin(), numbers.end(), bound) -
-                                        numbers.begin());
-            }
-            for (const Index number : numbers) {
-                known.positions.push_back(rows.host_positions[static_cast<std::size_t>(number)]);
-            }
-            result.host_offsets = known.offsets;
-            result.host_positions = known.positions;
-        }
-        return result;
-    }
-
     ConstMatrixView<B> scores_of(Index step) const {
         if constexpr (requires { trace_.router.scores_of(step); }) {
             return trace_.router.scores_of(step);
@@ -315,8 +272,8 @@ private:
         view.hidden = hidden;
         view.kept = context_.indices(candidates);
         view.weight = context_.vector(candidates);
-        trace_.host.counts.clear();
-        view.host_counts = &trace_.host.counts;
+        trace_.host.step_rows.counts.clear();
+        view.host_counts = &trace_.host.step_rows.counts;
     }
 
     Index select(const StepView<B>& view) {
@@ -399,8 +356,9 @@ private:
         from_host(kept, left);
         const IndexView<B> active = context_.indices(kept.size());
         ops::compose_indices<B>(context_, taken.source, kept, active);
-        StepView<B> next{.rows = rows_of(taken.rows, kept, left, trace_.host.wanted_rows),
-                         .source = active};
+        StepView<B> next{
+            .rows = known_rows<B>(context_, taken.rows, kept, left, trace_.host.wanted_rows),
+            .source = active};
         if constexpr (uses_previous<Router>) {
             const MatrixView<B> previous = context_.matrix(kept.size(), taken.previous.columns());
             ops::gather_rows<B>(context_, taken.previous, kept, previous);
