@@ -28,6 +28,8 @@ def normalise(hidden, weight):
 
 def attend(queries, keys, values, is_causal=True):
     """With each key head serving several query heads."""
+    if queries.is_cuda and "enable_gqa" in (F.scaled_dot_product_attention.__doc__ or ""):  # from 2.5 on: no copies
+        return F.scaled_dot_product_attention(queries, keys, values, is_causal=is_causal, enable_gqa=True)
     group = queries.shape[1] // keys.shape[1]
     keys, values = (x.repeat_interleave(group, 1) for x in (keys, values))
     if hasattr(F, "scaled_dot_product_attention"):

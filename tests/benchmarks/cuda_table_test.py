@@ -32,6 +32,7 @@ def example_reports():
         "results": [
             example_model(),
             example_model("360M", "mor", 2, rate=1200.0, peak=7e9, routing=routing),
+            example_model("360M", "mor", 3, rate=1300.0, peak=6e9),
             example_model("135M", rate=3000.0),
             {"shape": "135M", "model": "mor", "num_recursions": 3, "precision": "float", "problem": "not run: the time was up"},
         ],
@@ -68,11 +69,13 @@ class Table(unittest.TestCase):
     def test_all_goals_reached(self):
         lines = lines_of(*example_reports())
         goals = self.goals(lines)
-        self.assertEqual(len(goals), 9)
+        self.assertEqual(len(goals), 11)
         for line in goals:
             self.assertTrue(line.endswith("  reached"), line)
         self.assertIn("50.0 %", self.find(lines, "MFU"))
         self.assertIn("1.20 x", self.find(lines, "MoR of 2"))
+        self.assertIn("1.30 x", self.find(lines, "MoR of 3"))
+        self.assertIn("2.00 x", self.find(lines, "the worst of all"))
         self.assertIn("0.70 x", self.find(lines, "the same, peak"))
         self.assertIn("2.00 x", self.find(lines, "training, times"))  # than the faster mode
 
@@ -90,7 +93,8 @@ class Table(unittest.TestCase):
 
     def test_every_goal_can_be_missed(self):
         models, torch = example_reports()
-        dense, mor, small, _ = models["results"]
+        dense, mor, deeper, small, _ = models["results"]
+        deeper["training"]["tokens_per_second"] = 1188.0
         dense["training"]["mfu"] = 0.4499
         mor["training"]["tokens_per_second"] = 1189.0
         mor["training"]["peak_bytes"] = 7.51e9
@@ -108,7 +112,7 @@ class Table(unittest.TestCase):
     def test_without_pytorch(self):
         models, _ = example_reports()
         lines = lines_of(models, None)
-        for line in self.goals(lines)[-3:]:
+        for line in self.goals(lines)[-4:]:
             self.assertTrue(line.endswith("no PyTorch here"), line)
         self.assertTrue(self.find(lines, "360M vanilla 1 bfloat16  1,000").endswith("no PyTorch here"))
 
