@@ -17,9 +17,9 @@ namespace ops {
 
 /// Writes y and, for the backward pass, inverse_rms[i] = 1 / rms(x[i]).
 /// x, y [rows, hidden], weight [hidden], inverse_rms [rows]; y may alias x.
-template <Backend B>
+template <Backend B, ProductInputToWrite<B> Y>
 void rms_norm(Context<B>& context, ConstMatrixView<B> x, ConstVectorView<B> weight, double epsilon,
-              MatrixView<B> y, VectorView<B> inverse_rms) {
+              Y y, VectorView<B> inverse_rms) {
     expect_extents("rms_norm", "weight", weight, {x.columns()});
     expect_extents("rms_norm", "y", y, x.extents());
     expect_extents("rms_norm", "inverse_rms", inverse_rms, {x.rows()});
