@@ -94,14 +94,14 @@ using SumView = View<double, 1, typename B::Space>;
 template <Backend B>
 using ConstSumView = View<const double, 1, typename B::Space>;
 
-/// A matrix that products of B multiply by a weight.
+/// A matrix that products of B multiply by a weight: of elements, or one for products alone.
 template <class X, class B>
 concept ProductInput =
     std::convertible_to<X, ConstMatrixView<B>> || std::convertible_to<X, ConstInputView<B>>;
 
-/// A matrix that kernels of B write for products, and maybe for others too.
+/// The same, to be written.
 template <class Y, class B>
-concept ProductInputToWrite =
+concept WritableProductInput =
     std::convertible_to<Y, MatrixView<B>> || std::convertible_to<Y, InputView<B>>;
 
 /// What one thread of computation carries along: the backend, its scratch memory, and a count of
