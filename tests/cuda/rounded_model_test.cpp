@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whole models whose products keep their weights rounded, against those that round them for each
-// product. The backend under test is that of under_test.hpp, found by the include path.
+// Whole models whose products keep their weights rounded, and read inputs that are, against those
+// that round them for each product. The backend under test is that of under_test.hpp, found by the
+// include path.
 #include "under_test.hpp"
 #include <mor/generate/generate.hpp>
 #include <mor/train/trainer.hpp>
@@ -9,6 +10,8 @@
 #include <doctest/doctest.h>
 #include <unit/train/token_text.hpp>
 
+#include <concepts>
+#include <iterator>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -27,6 +30,14 @@ struct ForgetfulSystem : System {
 using Forgetful = mor::Cuda<float, ForgetfulSystem>;
 static_assert(mor::PacksWeights<Tested> && !mor::PacksWeights<Forgetful>);
 
+/// The same products of inputs that are rounded for each.
+struct FloatInputsSystem : System {
+    using InputElement = float;
+};
+using FloatInputs = mor::Cuda<float, FloatInputsSystem>;
+static_assert(std::same_as<mor::InputElement<Tested>, mor::BFloat16> &&
+              std::same_as<mor::InputElement<FloatInputs>, float>);
+
 /// Counts how often weights are rounded.
 struct CountingSystem : System {
     struct PackedWeight : System::PackedWeight {
@@ -40,6 +51,20 @@ struct CountingSystem : System {
     };
 };
 using Counting = mor::Cuda<float, CountingSystem>;
+
+/// Bytes that a pass leaves in the arena for the backward pass.
+template <class A, mor::Backend B>
+Index kept_bytes(const Sequences& sequences) {
+    B backend;
+    const mor::Model<A, B> model{backend, small_config<A>(), small_options<A>(), 3};
+    mor::Context<B> context{backend};
+    mor::Trace<A, B> trace;
+    model.forward(context, sequences.batch(), {}, trace);
+    model.forward(context, sequences.batch(), {}, trace);  // in one piece of memory
+    const auto mark = context.arena().mark();
+    REQUIRE(mark.chunk == 0);
+    return static_cast<Index>(mark.used);
+}
 
 /// Weights after some updates, and then the tokens that follow a prompt.
 template <class A, mor::Backend B>
@@ -67,6 +92,23 @@ TEST_CASE_TEMPLATE("kept weights train and generate the same, to the bit", A, mo
                    mor::MoRExpert<mor::MiddleCycle>, mor::MoRToken<mor::Cycle>, CycleInputInjection,
                    SequenceLowRank) {
     CHECK(train_and_generate<A, Tested>() == train_and_generate<A, Forgetful>());
+}
+
+TEST_CASE_TEMPLATE("inputs rounded once train and generate the same, to the bit", A, mor::Vanilla,
+                   mor::MoRExpert<mor::MiddleCycle>, mor::MoRToken<mor::Cycle>, CycleInputInjection,
+                   SequenceLowRank, ExpertPrompt, ExpertUnsharedNorms, TokenMlp, CyclePonder) {
+    CHECK(train_and_generate<A, Tested>() == train_and_generate<A, FloatInputs>());
+}
+
+TEST_CASE_TEMPLATE("inputs that are kept rounded take half the memory", A, mor::Vanilla,
+                   mor::Recursive<mor::MiddleCycle>) {
+    const Sequences sequences = random_sequences({60, 60, 8}, 29);
+    const mor::ModelConfig config = small_config<A>();
+    const Index rows = std::ssize(sequences.tokens);
+    const Index numbers = config.num_layers * (2 * config.hidden_size + config.intermediate_size) +
+                          config.hidden_size;  // of a row: norms, products of SwiGLU, the last norm
+    CHECK(kept_bytes<A, FloatInputs>(sequences) - kept_bytes<A, Tested>(sequences) ==
+          rows * numbers * 2);
 }
 
 TEST_CASE_TEMPLATE("a weight is rounded once an update, however often it is multiplied", A,

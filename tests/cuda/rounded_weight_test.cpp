@@ -63,12 +63,12 @@ TEST_CASE_TEMPLATE_DEFINE("a kept weight is rounded to the nearest, in rows of w
         const void* const before = memory;
         weight.pack(backend, values.view());
         const auto factor = weight.factor(mor::cuda::Reading::as_stored);
-        memory = factor.rows.data();
+        memory = factor.matrix.data();
         CHECK((memory == before || before == nullptr || in == 1));  // the same size again
-        REQUIRE(factor.rows.extents() == std::array<Index, 2>{out, pitch});
-        CHECK(factor.columns == in);
+        REQUIRE(factor.matrix.extents() == std::array<Index, 2>{out, pitch});
+        CHECK(factor.stored_columns == in);
         const std::vector<float> exact = mor::to_host(values.view());
-        const std::vector<mor::BFloat16> rounded = mor::to_host(factor.rows);
+        const std::vector<mor::BFloat16> rounded = mor::to_host(factor.matrix);
         for (Index i = 0; i < out; ++i) {
             for (Index j = 0; j < pitch; ++j) {
                 const float expected = j < in ? mor::to_float(mor::to_bfloat16(

@@ -7,6 +7,7 @@
 #include "parity/comparison.hpp"
 #include "parity/names.hpp"
 #include <mor/cache/hybrid.hpp>
+#include <mor/core/bfloat16.hpp>
 #include <mor/layers/relaxation/adaption_prompt.hpp>
 #include <mor/layers/relaxation/recursion_encoding.hpp>
 #include <mor/layers/relaxation/unshared_norms.hpp>
@@ -86,6 +87,19 @@ private:
             }
         }
     };
+
+    /// Of what products read, which may be rounded for them.
+    static std::vector<Element> numbers_of(mor::ConstInputView<B> input) {
+        if constexpr (std::same_as<mor::InputElement<B>, Element>) {
+            return mor::to_host(input);
+        } else {
+            std::vector<Element> numbers;
+            for (const auto number : mor::to_host(input)) {
+                numbers.push_back(mor::to_float(number));
+            }
+            return numbers;
+        }
+    }
 
     static mor::ArchitectureOptions<A> options_of(const Case& reference) {
         mor::ArchitectureOptions<A> options;
@@ -176,7 +190,7 @@ private:
     void compare_evaluation() {
         model_.forward(context_, batch(), {.decision = mor::Decision::look_ahead}, trace_,
                        HiddenStates{comparison_, names_});
-        comparison_.numbers(Kind::activations, "hidden.final", mor::to_host(trace_.normed));
+        comparison_.numbers(Kind::activations, "hidden.final", numbers_of(trace_.normed));
         comparison_.numbers(Kind::activations, "logits", mor::to_host(trace_.logits));
         compare_selection("");
         if constexpr (is_expert_choice) {

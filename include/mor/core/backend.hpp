@@ -39,6 +39,25 @@ concept PacksWeights = Backend<B> && requires {
 template <class B>
 concept PacksWeightsForGradients = PacksWeights<B> && B::PackedWeight::serves_input_gradient;
 
+namespace detail {
+
+template <class B>
+struct InputElementOf {
+    using Type = typename B::Element;
+};
+template <class B>
+    requires requires { typename B::InputElement; }
+struct InputElementOf<B> {
+    using Type = typename B::InputElement;
+};
+
+}  // namespace detail
+
+/// The numbers of activations that only products read: `Element`, unless the backend names another
+/// `InputElement`, to which its products would round them anyhow.
+template <Backend B>
+using InputElement = typename detail::InputElementOf<B>::Type;
+
 /// A backend whose memory ordinary code can read and write.
 template <class B>
 concept HostBackend = Backend<B> && std::same_as<typename B::Space, HostSpace>;
@@ -56,6 +75,10 @@ using MatrixView = View<typename B::Element, 2, typename B::Space>;
 template <Backend B>
 using ConstMatrixView = View<const typename B::Element, 2, typename B::Space>;
 template <Backend B>
+using InputView = View<InputElement<B>, 2, typename B::Space>;
+template <Backend B>
+using ConstInputView = View<const InputElement<B>, 2, typename B::Space>;
+template <Backend B>
 using VectorView = View<typename B::Element, 1, typename B::Space>;
 template <Backend B>
 using ConstVectorView = View<const typename B::Element, 1, typename B::Space>;
@@ -70,6 +93,16 @@ template <Backend B>
 using SumView = View<double, 1, typename B::Space>;
 template <Backend B>
 using ConstSumView = View<const double, 1, typename B::Space>;
+
+/// A matrix that products of B multiply by a weight: of elements, or one for products alone.
+template <class X, class B>
+concept ProductInput =
+    std::convertible_to<X, ConstMatrixView<B>> || std::convertible_to<X, ConstInputView<B>>;
+
+/// The same, to be written.
+template <class Y, class B>
+concept WritableProductInput =
+    std::convertible_to<Y, MatrixView<B>> || std::convertible_to<Y, InputView<B>>;
 
 /// What one thread of computation carries along: the backend, its scratch memory, and a count of
 /// the floating-point operations that the products and attention have really executed.
@@ -89,6 +122,10 @@ public:
     }
     [[nodiscard]] MatrixView<B> zero_matrix(Index rows, Index columns) {
         return arena_.template make_zero<Element, 2>({rows, columns});
+    }
+    /// For what only products read.
+    [[nodiscard]] InputView<B> input_matrix(Index rows, Index columns) {
+        return arena_.template make<InputElement<B>, 2>({rows, columns});
     }
     [[nodiscard]] VectorView<B> vector(Index size) {
         return arena_.template make<Element, 1>({size});

@@ -23,7 +23,7 @@ class Attention {
 
 public:
     struct Saved {
-        ConstMatrixView<B> x;   // [rows, hidden]
+        ConstInputView<B> x;    // [rows, hidden]
         MatrixView<B> queries;  // [rows, heads * head_dim]
         KeyValues<B> visible;
         MatrixView<B> attended;   // [rows, heads * head_dim] the output of attention
@@ -44,7 +44,7 @@ public:
 
     /// residual += attention(x). x, residual [rows, hidden].
     template <KeyValueSource<B> Source>
-    void forward(Context<B>& context, const LayerInput<B>& input, ConstMatrixView<B> x,
+    void forward(Context<B>& context, const LayerInput<B>& input, ConstInputView<B> x,
                  Source& source, MatrixView<B> residual, Saved& saved) const {
         saved.x = x;
         saved.queries = context.matrix(x.rows(), query_width());

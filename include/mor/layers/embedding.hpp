@@ -36,7 +36,7 @@ public:
     }
 
     /// logits [rows, vocabulary] = x [rows, hidden] * head^T.
-    void project(Context<B>& context, ConstMatrixView<B> x, MatrixView<B> logits) const {
+    void project(Context<B>& context, ConstInputView<B> x, MatrixView<B> logits) const {
         if (head_) {
             head_->forward(context, x, logits);
         } else {
@@ -45,7 +45,7 @@ public:
     }
 
     /// Writes dx [rows, hidden] and adds to the gradient of the head, or of the tied table.
-    void project_backward(Context<B>& context, ConstMatrixView<B> x, ConstMatrixView<B> dlogits,
+    void project_backward(Context<B>& context, ConstInputView<B> x, ConstMatrixView<B> dlogits,
                           MatrixView<B> dx) {
         if (head_) {
             head_->backward(context, x, dlogits, dx, Write::overwrite);

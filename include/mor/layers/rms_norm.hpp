@@ -27,11 +27,12 @@ public:
         weight_.fill(1.0);
     }
 
-    /// Returns the normalised rows [rows, width]. `x` must stay as it is until backward.
-    [[nodiscard]] MatrixView<B> forward(Context<B>& context, ConstMatrixView<B> x,
-                                        Saved& saved) const {
+    /// Returns the normalised rows [rows, width], for products. `x` must stay as it is until
+    /// backward.
+    [[nodiscard]] InputView<B> forward(Context<B>& context, ConstMatrixView<B> x,
+                                       Saved& saved) const {
         saved = {x, context.vector(x.rows())};
-        const MatrixView<B> y = context.matrix(x.rows(), x.columns());
+        const InputView<B> y = context.input_matrix(x.rows(), x.columns());
         ops::rms_norm(context, x, weight_.value(), epsilon_, y, saved.inverse_rms);
         return y;
     }

@@ -17,10 +17,10 @@ class SwiGlu {
 
 public:
     struct Saved {
-        ConstMatrixView<B> x;
+        ConstInputView<B> x;
         MatrixView<B> gate;  // this and the next two: [rows, intermediate]
         MatrixView<B> up;
-        MatrixView<B> product;
+        InputView<B> product;
     };
 
     /// Three projections "mlp.gate_proj.weight", up and down.
@@ -35,10 +35,10 @@ public:
                                               config.hidden_size)} {}
 
     /// residual += swiglu(x). x, residual [rows, hidden].
-    void forward(Context<B>& context, Index use, ConstMatrixView<B> x, MatrixView<B> residual,
+    void forward(Context<B>& context, Index use, ConstInputView<B> x, MatrixView<B> residual,
                  Saved& saved) const {
         const auto make = [&] { return context.matrix(x.rows(), width_); };
-        saved = {x, make(), make(), make()};
+        saved = {x, make(), make(), context.input_matrix(x.rows(), width_)};
         gate_.at(use).forward(context, x, saved.gate);
         up_.at(use).forward(context, x, saved.up);
         ops::swiglu<B>(context, saved.gate, saved.up, saved.product);

@@ -87,7 +87,7 @@ struct Trace {
     MergeState<B> merge;
     ConstMatrixView<B> entered;  // hidden states entering the recursion, if they are injected
     typename RmsNorm<B>::Saved norm;
-    MatrixView<B> normed;  // [rows, hidden]
+    InputView<B> normed;   // [rows, hidden]
     MatrixView<B> logits;  // [rows, vocabulary], or [sequences, vocabulary] for last rows only
     LossTerms<B> losses;   // of the router, of the last backward pass
     Host host;

@@ -20,8 +20,8 @@ struct LinearBackwardWeight {};
 
 namespace ops {
 
-template <Backend B>
-void expect_linear(ConstMatrixView<B> x, ConstMatrixView<B> weight, ConstMatrixView<B> y) {
+template <Backend B, ProductInput<B> X>
+void expect_linear(X x, ConstMatrixView<B> weight, ConstMatrixView<B> y) {
     expect_extents("linear", "x", x, {x.rows(), weight.columns()});
     expect_extents("linear", "y", y, {x.rows(), weight.rows()});
 }
@@ -32,30 +32,29 @@ void expect_linear_backward_input(ConstMatrixView<B> dy, ConstMatrixView<B> weig
     expect_extents("linear_backward_input", "dx", dx, {dy.rows(), weight.columns()});
 }
 template <Backend B>
-void count_linear(Context<B>& context, ConstMatrixView<B> rows, ConstMatrixView<B> weight) {
-    context.count_flops(2.0 * static_cast<double>(rows.rows()) *
-                        static_cast<double>(weight.size()));
+void count_linear(Context<B>& context, Index rows, ConstMatrixView<B> weight) {
+    context.count_flops(2.0 * static_cast<double>(rows) * static_cast<double>(weight.size()));
 }
 
 /// y = x * weight^T, or y += x * weight^T.
 /// x [rows, in], weight [out, in], y [rows, out]; y may not alias x.
-template <Backend B>
-void linear(Context<B>& context, ConstMatrixView<B> x, ConstMatrixView<B> weight, MatrixView<B> y,
+template <Backend B, ProductInput<B> X>
+void linear(Context<B>& context, X x, ConstMatrixView<B> weight, MatrixView<B> y,
             Write write = Write::overwrite) {
     expect_linear<B>(x, weight, y);
-    count_linear(context, x, weight);
+    count_linear<B>(context, x.rows(), weight);
     Kernel<op::Linear, B>::run(context, x, weight, y, write);
 }
 
 /// The same with a parameter [out, in], which the backend may keep packed for this.
-template <Backend B>
-void linear(Context<B>& context, ConstMatrixView<B> x, const Parameter<B>& weight, MatrixView<B> y,
+template <Backend B, ProductInput<B> X>
+void linear(Context<B>& context, X x, const Parameter<B>& weight, MatrixView<B> y,
             Write write = Write::overwrite) {
     const ConstMatrixView<B> value = weight.value_matrix();
     if constexpr (PacksWeights<B>) {
         if (weight.is_packed() || B::PackedWeight::pays(x.rows(), value.rows())) {
             expect_linear<B>(x, value, y);
-            count_linear(context, x, value);
+            count_linear<B>(context, x.rows(), value);
             Kernel<op::Linear, B>::run(context, x, weight.packed(context.backend()), y, write);
             return;
         }
@@ -68,7 +67,7 @@ template <Backend B>
 void linear_backward_input(Context<B>& context, ConstMatrixView<B> dy, ConstMatrixView<B> weight,
                            MatrixView<B> dx, Write write = Write::overwrite) {
     expect_linear_backward_input<B>(dy, weight, dx);
-    count_linear(context, dy, weight);
+    count_linear<B>(context, dy.rows(), weight);
     Kernel<op::LinearBackwardInput, B>::run(context, dy, weight, dx, write);
 }
 
@@ -80,7 +79,7 @@ void linear_backward_input(Context<B>& context, ConstMatrixView<B> dy, const Par
     if constexpr (PacksWeightsForGradients<B>) {
         if (weight.is_packed() || B::PackedWeight::pays(dy.rows(), value.rows())) {
             expect_linear_backward_input<B>(dy, value, dx);
-            count_linear(context, dy, value);
+            count_linear<B>(context, dy.rows(), value);
             Kernel<op::LinearBackwardInput, B>::run(context, dy, weight.packed(context.backend()),
                                                     dx, write);
             return;
@@ -90,12 +89,12 @@ void linear_backward_input(Context<B>& context, ConstMatrixView<B> dy, const Par
 }
 
 /// dweight += dy^T * x. dy [rows, out], x [rows, in], dweight [out, in].
-template <Backend B>
-void linear_backward_weight(Context<B>& context, ConstMatrixView<B> dy, ConstMatrixView<B> x,
+template <Backend B, ProductInput<B> X>
+void linear_backward_weight(Context<B>& context, ConstMatrixView<B> dy, X x,
                             MatrixView<B> dweight) {
     expect_extents("linear_backward_weight", "dy", dy, {x.rows(), dweight.rows()});
     expect_extents("linear_backward_weight", "x", x, {x.rows(), dweight.columns()});
-    count_linear<B>(context, x, dweight);
+    count_linear<B>(context, x.rows(), dweight);
     Kernel<op::LinearBackwardWeight, B>::run(context, dy, x, dweight);
 }
 

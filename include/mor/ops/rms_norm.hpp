@@ -15,11 +15,11 @@ struct RmsNormBackward {};
 
 namespace ops {
 
-/// Writes y and, for the backward pass, inverse_rms[i] = 1 / rms(x[i]).
-/// x, y [rows, hidden], weight [hidden], inverse_rms [rows]; y may alias x.
-template <Backend B>
+/// Writes y, as an InputView<B> for products alone, and, for the backward pass, inverse_rms[i] =
+/// 1 / rms(x[i]). x, y [rows, hidden], weight [hidden], inverse_rms [rows]; y may alias x.
+template <Backend B, WritableProductInput<B> Y>
 void rms_norm(Context<B>& context, ConstMatrixView<B> x, ConstVectorView<B> weight, double epsilon,
-              MatrixView<B> y, VectorView<B> inverse_rms) {
+              Y y, VectorView<B> inverse_rms) {
     expect_extents("rms_norm", "weight", weight, {x.columns()});
     expect_extents("rms_norm", "y", y, x.extents());
     expect_extents("rms_norm", "inverse_rms", inverse_rms, {x.rows()});

@@ -15,9 +15,10 @@ struct SwiGluBackward {};
 
 namespace ops {
 
-/// gate, up, y [rows, intermediate]; y may alias gate or up.
-template <Backend B>
-void swiglu(Context<B>& context, ConstMatrixView<B> gate, ConstMatrixView<B> up, MatrixView<B> y) {
+/// gate, up, y [rows, intermediate]; y may alias gate or up. As an InputView<B> it is for products
+/// alone.
+template <Backend B, WritableProductInput<B> Y>
+void swiglu(Context<B>& context, ConstMatrixView<B> gate, ConstMatrixView<B> up, Y y) {
     expect_extents("swiglu", "up", up, gate.extents());
     expect_extents("swiglu", "y", y, gate.extents());
     Kernel<op::SwiGlu, B>::run(context, gate, up, y);

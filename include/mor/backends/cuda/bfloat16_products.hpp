@@ -33,13 +33,15 @@ inline constexpr std::string_view bfloat16_suffix = " with bfloat16 products";
 }  // namespace detail
 
 /// As S, but products of floats round both factors to the nearest BFloat16, with sums in float.
-/// Forward products with fewer than 8 columns do not: they decide where tokens go. Attention over
+/// Activations that only products read are rounded when they are written. Forward products of
+/// floats with fewer than 8 columns do not round: they decide where tokens go. Attention over
 /// tiles rounds the factors of its products too; that of a few rows, and of paged keys, does not.
 template <System S>
 class BFloat16Products : public S {
 public:
     using typename S::Space;
     using PackedWeight = RoundedWeight<Space>;
+    using InputElement = BFloat16;
     using AttentionFactor = BFloat16;
     static constexpr std::string_view name = Joined<&S::name, &detail::bfloat16_suffix>::text;
 
@@ -51,38 +53,45 @@ public:
         const bool is_forward = a.reading == Reading::as_stored && b.reading == Reading::transposed;
         if (is_forward && c.columns() < PackedWeight::fewest_outputs) {
             S::product(a, b, c, write);
-        } else if constexpr (requires { S::product_of_rounded(a, b, c, write); }) {
-            S::product_of_rounded(a, b, c, write);
         } else {
-            const auto rounded_a = rounded(a.matrix);
-            const auto rounded_b = rounded(b.matrix);
-            S::product({rounded_a.view(), a.reading}, {rounded_b.view(), b.reading}, c, write);
+            product_of_rounded(a, b, c, write);
         }
     }
 
-    /// The same, to the bit, with a second factor that is rounded already.
+    /// The same with one factor or both rounded already, whatever the number of columns.
+    template <class B>
+    void product(const RoundedFactor<Space>& a, const B& b, View<float, 2, Space> c,
+                 Write write) const {
+        product_of_rounded(a, b, c, write);
+    }
     void product(const Factor<float, Space>& a, const RoundedFactor<Space>& b,
                  View<float, 2, Space> c, Write write) const {
-        if constexpr (requires { S::product_of_rounded(a, b, c, write); }) {
-            S::product_of_rounded(a, b, c, write);
-        } else {
-            const auto rounded_a = rounded(a.matrix);
-            const auto widened_b = widened(b.rows, b.columns);
-            S::product({rounded_a.view(), a.reading}, {widened_b.view(), b.reading}, c, write);
-        }
+        product_of_rounded(a, b, c, write);
     }
 
 private:
-    [[nodiscard]] Tensor<float, 2, Space> rounded(View<const float, 2, Space> matrix) const {
-        Tensor<BFloat16, 2, Space> rows{{matrix.rows(), rounded_pitch(matrix.columns())}};
-        round_rows(*this, matrix, rows.view());
-        return widened(rows.view(), matrix.columns());
+    template <class A, class B>
+    void product_of_rounded(const A& a, const B& b, View<float, 2, Space> c, Write write) const {
+        if constexpr (requires { S::product_of_rounded(a, b, c, write); }) {
+            S::product_of_rounded(a, b, c, write);
+        } else {
+            const auto left = as_floats(a);
+            const auto right = as_floats(b);
+            S::product({left.view(), a.reading}, {right.view(), b.reading}, c, write);
+        }
     }
-    [[nodiscard]] Tensor<float, 2, Space> widened(View<const BFloat16, 2, Space> rows,
-                                                  Index columns) const {
-        Tensor<float, 2, Space> result{{rows.rows(), columns}};
-        this->for_each(result.size(), detail::WidenRows{rows.data(), result.view().data(), columns,
-                                                        rows.columns()});
+
+    [[nodiscard]] Tensor<float, 2, Space> as_floats(const Factor<float, Space>& factor) const {
+        const View<const float, 2, Space> from = factor.matrix;
+        Tensor<BFloat16, 2, Space> rows{{from.rows(), rounded_pitch(from.columns())}};
+        round_rows(*this, from, rows.view());
+        return as_floats(RoundedFactor<Space>{rows.view(), from.columns()});
+    }
+    [[nodiscard]] Tensor<float, 2, Space> as_floats(const RoundedFactor<Space>& factor) const {
+        Tensor<float, 2, Space> result{{factor.matrix.rows(), factor.stored_columns}};
+        this->for_each(result.size(),
+                       detail::WidenRows{factor.matrix.data(), result.view().data(),
+                                         factor.stored_columns, factor.matrix.columns()});
         return result;
     }
 };

@@ -26,6 +26,17 @@ struct PackedWeightOf<S> {
     using Type = typename S::PackedWeight;
 };
 
+/// The numbers of activations that only products of S read: T, unless S names another type.
+template <class T, class S>
+struct InputElementFor {
+    using Type = T;
+};
+template <class T, class S>
+    requires requires { typename S::InputElement; }
+struct InputElementFor<T, S> {
+    using Type = typename S::InputElement;
+};
+
 }  // namespace cuda::detail
 
 /// Computes in T by kernels that `S` runs. `mor::Cuda<float>` needs nvcc and a GPU;
@@ -34,6 +45,7 @@ template <std::floating_point T, cuda::System S>
 class Cuda {
 public:
     using Element = T;
+    using InputElement = typename cuda::detail::InputElementFor<T, S>::Type;
     using System = S;
     using Space = typename S::Space;
     using PackedWeight = typename cuda::detail::PackedWeightOf<S>::Type;

@@ -122,21 +122,14 @@ public:
         }
     }
 
-    /// The same with both factors rounded to the nearest BFloat16. Sums are in float.
-    void product_of_rounded(const Factor<float, Space>& a, const Factor<float, Space>& b,
-                            View<float, 2, Space> c, Write write) const {
+    /// The same with both factors rounded to the nearest BFloat16: each a Factor<float, Space>, or
+    /// a RoundedFactor<Space>, which is so already. Sums are in float.
+    template <class A, class B>
+    void product_of_rounded(const A& a, const B& b, View<float, 2, Space> c, Write write) const {
         if (has_terms(a, c, write)) {
             // The factors' memory is used again by the next product, which comes after this one.
             const std::lock_guard lock{state_->rounding};
             multiply(operand(rounded(a, state_->a)), operand(rounded(b, state_->b)), c, write);
-        }
-    }
-    /// The same, to the bit, with a second factor that is rounded already.
-    void product_of_rounded(const Factor<float, Space>& a, const RoundedFactor<Space>& b,
-                            View<float, 2, Space> c, Write write) const {
-        if (has_terms(a, c, write)) {
-            const std::lock_guard lock{state_->rounding};
-            multiply(operand(rounded(a, state_->a)), operand(b), c, write);
         }
     }
 
@@ -202,11 +195,11 @@ private:
     }
 
     [[nodiscard]] static ProductFactor operand(const RoundedFactor<Space>& factor) {
-        return {.data = factor.rows.data(),
+        return {.data = factor.matrix.data(),
                 .type = CUDA_R_16BF,
-                .rows = factor.rows.rows(),
-                .columns = factor.columns,
-                .pitch = factor.rows.columns(),
+                .rows = factor.matrix.rows(),
+                .columns = factor.stored_columns,
+                .pitch = factor.matrix.columns(),
                 .reading = factor.reading};
     }
 
@@ -221,10 +214,14 @@ private:
         return {to, from.columns(), factor.reading};
     }
 
+    [[nodiscard]] static const RoundedFactor<Space>& rounded(const RoundedFactor<Space>& factor,
+                                                             Scratch& /*memory*/) {
+        return factor;
+    }
+
     /// Whether there is something to multiply; else c is what an empty sum makes of it.
-    template <class T>
-    [[nodiscard]] static bool has_terms(const Factor<T, Space>& a, View<T, 2, Space> c,
-                                        Write write) {
+    template <class A, class T>
+    [[nodiscard]] static bool has_terms(const A& a, View<T, 2, Space> c, Write write) {
         if (c.empty()) {
             return false;
         }

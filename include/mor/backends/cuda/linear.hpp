@@ -4,28 +4,48 @@
 #pragma once
 
 #include <mor/backends/cuda/device.hpp>
+#include <mor/backends/cuda/rounded_factor.hpp>
+#include <mor/core/bfloat16.hpp>
 #include <mor/ops/linear.hpp>
 
+#include <concepts>
+
 namespace mor {
+
+namespace cuda::detail {
+
+template <class B>
+[[nodiscard]] Factor<typename B::Element, typename B::Space> factor(ConstMatrixView<B> x) {
+    return {x};
+}
+/// What is rounded already has its rows one after another.
+template <class B>
+    requires std::same_as<InputElement<B>, BFloat16>
+[[nodiscard]] RoundedFactor<typename B::Space> factor(ConstInputView<B> x) {
+    return {x, x.columns()};
+}
+
+}  // namespace cuda::detail
 
 // y = x weight^T
 template <class T, class S>
 struct Kernel<op::Linear, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    static void run(Context<B>& context, ConstMatrixView<B> x, ConstMatrixView<B> weight,
-                    MatrixView<B> y, Write write) {
+    template <ProductInput<B> X>
+    static void run(Context<B>& context, X x, ConstMatrixView<B> weight, MatrixView<B> y,
+                    Write write) {
         using Factor = cuda::Factor<T, typename B::Space>;
-        context.backend().system().product(Factor{x}, Factor{weight, cuda::Reading::transposed}, y,
-                                           write);
+        context.backend().system().product(cuda::detail::factor<B>(x),
+                                           Factor{weight, cuda::Reading::transposed}, y, write);
     }
 
     /// The same with a weight that is rounded already, to the bit.
-    static void run(Context<B>& context, ConstMatrixView<B> x,
-                    const typename B::PackedWeight& weight, MatrixView<B> y, Write write) {
-        using Factor = cuda::Factor<T, typename B::Space>;
-        context.backend().system().product(Factor{x}, weight.factor(cuda::Reading::transposed), y,
-                                           write);
+    template <ProductInput<B> X>
+    static void run(Context<B>& context, X x, const typename B::PackedWeight& weight,
+                    MatrixView<B> y, Write write) {
+        context.backend().system().product(cuda::detail::factor<B>(x),
+                                           weight.factor(cuda::Reading::transposed), y, write);
     }
 };
 
@@ -54,11 +74,11 @@ template <class T, class S>
 struct Kernel<op::LinearBackwardWeight, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    static void run(Context<B>& context, ConstMatrixView<B> dy, ConstMatrixView<B> x,
-                    MatrixView<B> dweight) {
+    template <ProductInput<B> X>
+    static void run(Context<B>& context, ConstMatrixView<B> dy, X x, MatrixView<B> dweight) {
         using Factor = cuda::Factor<T, typename B::Space>;
-        context.backend().system().product(Factor{dy, cuda::Reading::transposed}, Factor{x},
-                                           dweight, Write::accumulate);
+        context.backend().system().product(Factor{dy, cuda::Reading::transposed},
+                                           cuda::detail::factor<B>(x), dweight, Write::accumulate);
     }
 };
 

@@ -5,6 +5,7 @@
 
 #include <mor/backends/cuda/device.hpp>
 #include <mor/backends/cuda/reductions.hpp>
+#include <mor/backends/cuda/rounded_factor.hpp>
 #include <mor/ops/rms_norm.hpp>
 
 #include <cmath>
@@ -32,8 +33,9 @@ template <class T, class S>
 struct Kernel<op::RmsNorm, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
+    template <class Y>
     static void run(Context<B>& context, ConstMatrixView<B> x, ConstVectorView<B> weight,
-                    double epsilon, MatrixView<B> y, VectorView<B> inverse_rms) {
+                    double epsilon, View<Y, 2, typename B::Space> y, VectorView<B> inverse_rms) {
         const auto smallest = static_cast<T>(epsilon);
         context.backend().system().for_each_team(
             x.rows(), [=] MOR_KERNEL(typename S::Team & team, Index i) {
@@ -49,7 +51,8 @@ struct Kernel<op::RmsNorm, Cuda<T, S>> {
                 }
                 // y may be x: every thread reads only elements that it then writes itself.
                 for (Index j = team.rank(); j < row.size(); j += team.size()) {
-                    cuda::in_kernel(y)(i, j) = row[j] * inverse * cuda::in_kernel(weight)[j];
+                    cuda::in_kernel(y)(i, j) =
+                        cuda::rounded_to<Y>(row[j] * inverse * cuda::in_kernel(weight)[j]);
                 }
             });
     }

@@ -7,6 +7,8 @@
 #include <mor/backends/cuda/system.hpp>
 #include <mor/core/bfloat16.hpp>
 
+#include <concepts>
+
 namespace mor::cuda {
 
 /// Elements from row to row of a rounded matrix: rows begin where a thread can load as much at once
@@ -19,10 +21,25 @@ namespace mor::cuda {
 /// One factor of a product, as Factor, whose elements are rounded already.
 template <MemorySpace Space>
 struct RoundedFactor {
-    View<const BFloat16, 2, Space> rows;  // as stored, [rows, rounded_pitch(columns)]
-    Index columns = 0;
+    View<const BFloat16, 2, Space> matrix;  // as stored, with what is between its rows
+    Index stored_columns = 0;               // of them, those that are not between
     Reading reading = Reading::as_stored;
+
+    /// Columns of the factor as it is read.
+    [[nodiscard]] constexpr Index columns() const {
+        return reading == Reading::as_stored ? stored_columns : matrix.rows();
+    }
 };
+
+/// A number as a matrix of type `To` holds it: itself, or rounded to the nearest.
+template <class To, class From>
+[[nodiscard]] MOR_HOST_DEVICE constexpr To rounded_to(From value) {
+    if constexpr (std::same_as<To, BFloat16>) {
+        return to_bfloat16(value);
+    } else {
+        return value;
+    }
+}
 
 namespace detail {
 

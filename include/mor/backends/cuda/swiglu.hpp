@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mor/backends/cuda/device.hpp>
+#include <mor/backends/cuda/rounded_factor.hpp>
 #include <mor/ops/swiglu.hpp>
 
 #include <cmath>
@@ -15,12 +16,13 @@ template <class T, class S>
 struct Kernel<op::SwiGlu, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
+    template <class Y>
     static void run(Context<B>& context, ConstMatrixView<B> gate, ConstMatrixView<B> up,
-                    MatrixView<B> y) {
+                    View<Y, 2, typename B::Space> y) {
         context.backend().system().for_each(gate.size(), [=] MOR_KERNEL(Index i) {
             const T g = cuda::in_kernel(gate.flat())[i];
             cuda::in_kernel(y.flat())[i] =
-                g / (T{1} + std::exp(-g)) * cuda::in_kernel(up.flat())[i];
+                cuda::rounded_to<Y>(g / (T{1} + std::exp(-g)) * cuda::in_kernel(up.flat())[i]);
         });
     }
 };

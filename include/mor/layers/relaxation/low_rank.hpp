@@ -45,7 +45,8 @@ class LowRankProjection {
         Use(Weight& shared, Adapter* adapter, double scale)
             : shared_{shared}, adapter_{adapter}, scale_{scale} {}
 
-        void forward(Context<B>& context, ConstMatrixView<B> x, MatrixView<B> y,
+        template <ProductInput<B> X>
+        void forward(Context<B>& context, X x, MatrixView<B> y,
                      Write write = Write::overwrite) const {
             shared_.forward(context, x, y, write);
             if (adapter_ != nullptr) {
@@ -53,8 +54,9 @@ class LowRankProjection {
                 adapter_->up.forward(context, narrow(context, x), y, Write::accumulate);
             }
         }
-        void backward(Context<B>& context, ConstMatrixView<B> x, ConstMatrixView<B> dy,
-                      MatrixView<B> dx, Write write) {
+        template <ProductInput<B> X>
+        void backward(Context<B>& context, X x, ConstMatrixView<B> dy, MatrixView<B> dx,
+                      Write write) {
             shared_.backward(context, x, dy, dx, write);
             if (adapter_ != nullptr) {
                 const typename Arena<typename B::Space>::Scope scope{context.arena()};
@@ -68,7 +70,8 @@ class LowRankProjection {
         [[nodiscard]] Index outputs() const { return shared_.outputs(); }
 
     private:
-        [[nodiscard]] MatrixView<B> narrow(Context<B>& context, ConstMatrixView<B> x) const {
+        template <ProductInput<B> X>
+        [[nodiscard]] MatrixView<B> narrow(Context<B>& context, X x) const {
             const MatrixView<B> inner = context.matrix(x.rows(), adapter_->down.outputs());
             adapter_->down.forward(context, x, inner);
             ops::scale<B>(context, inner, scale_, inner);

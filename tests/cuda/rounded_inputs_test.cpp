@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Activations that are rounded when they are written, because only products of 16-bit factors read
+// them.
+#include "backends/backends.hpp"
+#include <mor/ops/linear.hpp>
+#include <mor/ops/rms_norm.hpp>
+#include <mor/ops/swiglu.hpp>
+
+using namespace backend_tests;
+using mor::BFloat16;
+using mor::Write;
+
+namespace {
+
+template <Backend B>
+using Matrix = Tensor<typename B::Element, 2, typename B::Space>;
+template <Backend B>
+using Input = Tensor<mor::InputElement<B>, 2, typename B::Space>;
+
+template <Backend B>
+[[nodiscard]] Matrix<B> random_matrix(Index rows, Index columns, mor::Random& random) {
+    Matrix<B> matrix{{rows, columns}};
+    mor::testing::random_fill(matrix.view(), random);  // numbers that are not BFloat16
+    return matrix;
+}
+
+/// Integers whose products and sums are exact, in whatever order they are added.
+template <Backend B>
+[[nodiscard]] Matrix<B> exact_matrix(Index rows, Index columns, mor::Random& random) {
+    Matrix<B> matrix{{rows, columns}};
+    mor::testing::fill_from(matrix.view(),
+                            mor::testing::uniform_integers(random, matrix.size(), -8, 9));
+    return matrix;
+}
+
+template <mor::MemorySpace Space>
+[[nodiscard]] std::vector<std::uint16_t> bits_of(View<const BFloat16, 2, Space> matrix) {
+    std::vector<std::uint16_t> bits;
+    for (const BFloat16 value : mor::to_host(matrix)) {
+        bits.push_back(value.bits);
+    }
+    return bits;
+}
+/// Of the nearest numbers, as products round them.
+template <mor::MemorySpace Space>
+[[nodiscard]] std::vector<std::uint16_t> bits_of(View<const float, 2, Space> matrix) {
+    std::vector<std::uint16_t> bits;
+    for (const float value : mor::to_host(matrix)) {
+        bits.push_back(mor::to_bfloat16(value).bits);
+    }
+    return bits;
+}
+
+template <Backend B>
+[[nodiscard]] Input<B> rounded(const Matrix<B>& matrix) {
+    std::vector<BFloat16> values;
+    for (const float value : mor::to_host(matrix.view())) {
+        values.push_back(mor::to_bfloat16(value));
+    }
+    Input<B> result{{matrix.view().rows(), matrix.view().columns()}};
+    mor::from_host(result.view(), values);
+    return result;
+}
+
+template <class T, mor::MemorySpace Space>
+[[nodiscard]] auto as_const(View<T, 2, Space> view) {
+    return View<const T, 2, Space>{view};
+}
+
+/// The three products of a linear layer, as far as they read its input, in host memory.
+template <Backend B, class X>
+[[nodiscard]] std::vector<std::vector<float>> products_of(const X& x, const Matrix<B>& value,
+                                                          const Matrix<B>& dy) {
+    B backend = make_backend<B>();
+    Context<B> context{backend};
+    const Index rows = x.view().rows();
+    const Index out = value.view().rows();
+    mor::Parameter<B> weight{"weight", {out, x.view().columns()}, mor::WeightDecay::yes};
+    mor::from_host(weight.value(), mor::to_host(value.view()));
+    Matrix<B> y{{rows, out}}, kept_y{{rows, out}}, dweight{{out, x.view().columns()}};
+    for (const Write write : {Write::overwrite, Write::accumulate}) {
+        ops::linear<B>(context, x.view(), value.view(), y.view(), write);
+        ops::linear<B>(context, x.view(), weight, kept_y.view(), write);
+        ops::linear_backward_weight<B>(context, dy.view(), x.view(), dweight.view());
+    }
+    CHECK(context.flops() == 6 * 2.0 * static_cast<double>(rows * value.size()));
+    return {mor::to_host(y.view()), mor::to_host(kept_y.view()), mor::to_host(dweight.view())};
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE_DEFINE("rms_norm writes for products what they would round its output to", B,
+                          rms_norm_rounds) {
+    B backend = make_backend<B>();
+    Context<B> context{backend};
+    mor::Random random{5};
+    for (const Index rows : {0, 1, 7}) {
+        for (const Index hidden : {1, 13, 96, 577}) {
+            CAPTURE(rows);
+            CAPTURE(hidden);
+            const auto x = random_matrix<B>(rows, hidden, random);
+            Tensor<float, 1, typename B::Space> weight{{hidden}}, inverse{{rows}}, other{{rows}};
+            mor::testing::random_fill(weight.view(), random);
+            Matrix<B> exact{{rows, hidden}};
+            Input<B> y{{rows, hidden}};
+            ops::rms_norm<B>(context, x.view(), weight.view(), 1e-5, exact.view(), inverse.view());
+            ops::rms_norm<B>(context, x.view(), weight.view(), 1e-5, y.view(), other.view());
+            CHECK(bits_of(as_const(y.view())) == bits_of(as_const(exact.view())));
+            CHECK(mor::to_host(other.view()) == mor::to_host(inverse.view()));
+        }
+    }
+    Input<B> wrong{{7, 576}};
+    Tensor<float, 1, typename B::Space> weight{{577}}, inverse{{7}};
+    CHECK_THROWS_WITH_AS(ops::rms_norm<B>(context, random_matrix<B>(7, 577, random).view(),
+                                          weight.view(), 1e-5, wrong.view(), inverse.view()),
+                         "mor::ops::rms_norm: y is [7, 576], expected [7, 577]", mor::ShapeError);
+}
+TEST_CASE_TEMPLATE_APPLY(rms_norm_rounds, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("swiglu writes for products what they would round its output to", B,
+                          swiglu_rounds) {
+    B backend = make_backend<B>();
+    Context<B> context{backend};
+    mor::Random random{6};
+    for (const Index rows : {0, 1, 7}) {
+        const auto gate = random_matrix<B>(rows, 101, random);
+        const auto up = random_matrix<B>(rows, 101, random);
+        Matrix<B> exact{{rows, 101}};
+        Input<B> y{{rows, 101}};
+        ops::swiglu<B>(context, gate.view(), up.view(), exact.view());
+        ops::swiglu<B>(context, gate.view(), up.view(), y.view());
+        CHECK(bits_of(as_const(y.view())) == bits_of(as_const(exact.view())));
+    }
+}
+TEST_CASE_TEMPLATE_APPLY(swiglu_rounds, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("a rounded input gives the bits that a float one gives", B,
+                          rounded_input_products) {
+    mor::Random random{7};
+    const auto check = [](const Matrix<B>& x, const Matrix<B>& weight, const Matrix<B>& dy) {
+        CHECK(products_of<B>(rounded<B>(x), weight, dy) == products_of<B>(x, weight, dy));
+    };
+    // Rows of whole packets have the same distance in memory as those that a product rounds.
+    for (const auto& [rows, in, out] : {std::array<Index, 3>{1, 8, 8}, {7, 96, 19}, {130, 64, 8}}) {
+        CAPTURE(rows);
+        check(random_matrix<B>(rows, in, random), random_matrix<B>(out, in, random),
+              random_matrix<B>(rows, out, random));
+    }
+    // Others may be multiplied by another algorithm.
+    for (const auto& [rows, in, out] :
+         {std::array<Index, 3>{0, 13, 9}, {1, 1, 8}, {7, 13, 9}, {33, 101, 48}, {5, 70, 300}}) {
+        CAPTURE(rows);
+        CAPTURE(in);
+        check(exact_matrix<B>(rows, in, random), exact_matrix<B>(out, in, random),
+              exact_matrix<B>(rows, out, random));
+    }
+}
+TEST_CASE_TEMPLATE_APPLY(rounded_input_products, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("a rounded input's weight is rounded too, however few columns it has", B,
+                          rounded_input_narrow) {
+    B backend = make_backend<B>();
+    Context<B> context{backend};
+    const float third = 1.0F / 3.0F;
+    mor::Parameter<B> weight{"weight", {2, 1}, mor::WeightDecay::yes};
+    weight.fill(double{third});
+    Matrix<B> x{{1, 1}}, y{{1, 2}};
+    mor::testing::fill_from(x.view(), std::vector<double>{1});
+    ops::linear<B>(context, x.view(), weight, y.view());
+    CHECK(mor::to_host(y.view()).at(1) == third);
+    ops::linear<B>(context, rounded<B>(x).view(), weight, y.view());
+    CHECK(mor::to_host(y.view()).at(1) == mor::to_float(mor::to_bfloat16(third)));
+}
+TEST_CASE_TEMPLATE_APPLY(rounded_input_narrow, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("a row of a product of rounded inputs does not depend on the others", B,
+                          rounded_input_is_invariant) {
+    B backend = make_backend<B>();
+    Context<B> context{backend};
+    mor::Random random{8};
+    for (const Index in : {13, 64, 576}) {
+        for (const Index out : {5, 48, 101}) {
+            CAPTURE(in);
+            CAPTURE(out);
+            const auto x = rounded<B>(random_matrix<B>(23, in, random));
+            const auto weight = random_matrix<B>(out, in, random);
+            Matrix<B> y{{23, out}};
+            ops::linear<B>(context, x.view(), weight.view(), y.view());
+            for (const Index rows : {1, 2, 9}) {
+                const Index first = 23 - rows - 1;
+                Matrix<B> part{{rows, out}};
+                ops::linear<B>(context, x.view().slice(first, rows), weight.view(), part.view());
+                CHECK(mor::to_host(part.view()) == mor::to_host(y.view().slice(first, rows)));
+            }
+        }
+    }
+}
+TEST_CASE_TEMPLATE_APPLY(rounded_input_is_invariant, BackendsUnderTest);
