@@ -88,8 +88,8 @@ struct Tell {
 
     void operator()() const {
         WritesDown::hand_over([tell = *this] {
-            done().push_back(std::string(1, static_cast<char>(tell.letter)) +
-                             std::to_string(*tell.number));
+            std::string& text = done().emplace_back(1, static_cast<char>(tell.letter));
+            text += std::to_string(*tell.number);
         });
     }
 };
