@@ -10,6 +10,7 @@
 #include <unit/train/token_text.hpp>
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 namespace {
@@ -71,7 +72,7 @@ struct Decoding {
     mor::KeyValueCache<B> cache = model.make_cache(2);
     mor::Context<B> context{backend};
     mor::Trace<A, B> trace;
-    int reads = 0;
+    std::uint64_t reads = 0;
 
     explicit Decoding(B its_backend) : backend{its_backend} {}
     std::vector<float> read(Index first, Index second) {
