@@ -91,7 +91,9 @@ template <Backend B>
     const typename Arena<typename B::Space>::Scope scope{context.arena()};
     const SumView<B> sum = context.arena().template make_zero<double, 1>({1});
     Kernel<op::AddPairs, B>::run(context, ranges.begin, ranges.end, 1.0, sum);
-    return static_cast<Index>(to_host(sum).front());
+    double pairs = 0;
+    B::Space::copy_to_host(&pairs, sum.data(), sizeof(pairs));
+    return static_cast<Index>(pairs);
 }
 
 /// out[i, h] = sum_j softmax_j(q[i, h] . k[j, h'] / sqrt(head_dim)) v[j, h'], j in the row's range.
