@@ -54,7 +54,7 @@ struct AttentionCase {
     View<const double, 2> q, k, v, out, logsumexp, dout;
 };
 
-WeightErrors weight_errors(const AttentionCase& x) {
+[[maybe_unused]] WeightErrors weight_errors(const AttentionCase& x) {
     WeightErrors errors{Tensor<double, 2>{x.q.extents()}, Tensor<double, 2>{x.q.extents()},
                         Tensor<double, 2>{x.k.extents()}, Tensor<double, 2>{x.k.extents()}};
     const Index dim = x.shape.head_dim;
