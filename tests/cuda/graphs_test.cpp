@@ -95,6 +95,20 @@ std::vector<std::vector<float>> plain_logits(int tokens) {
     return Decoding<A, PlainBackend>{PlainBackend{}}.logits(tokens);
 }
 
+/// What became of the lists of `tokens` decoding steps, after `warm` others; all are compared with
+/// what is computed without graphs.
+template <class A>
+mor::cuda::CommandCounts decode_in_graphs(int warm, int tokens) {
+    const auto plain = plain_logits<A>(warm + tokens);
+    Decoding<A, GraphBackend> graphs{backend_tests::make_graph_backend()};
+    CHECK(graphs.logits(warm) == std::vector(plain.begin(), plain.begin() + warm + 1));
+    const auto before = counts();
+    for (int token = 0; token < tokens; ++token) {
+        CHECK(graphs.read(1, 1) == plain[static_cast<std::size_t>(warm + token + 1)]);
+    }
+    return since(before);
+}
+
 // Where the compiler cannot clear bytes that are nobody's, a list may miss its graph.
 constexpr bool finds_graphs = mor::cuda::Commands::clears_padding;
 
@@ -129,16 +143,8 @@ TEST_CASE_TEMPLATE("training with counts that vary computes the same", A,
 
 TEST_CASE_TEMPLATE("a decoding step without a router is one graph", A, mor::Vanilla,
                    mor::Recursive<mor::MiddleCycle>) {
-    constexpr int warm = 4;
     constexpr int tokens = 8;  // as many as the cache has room for
-    const auto plain = plain_logits<A>(warm + tokens);
-    Decoding<A, GraphBackend> graphs{backend_tests::make_graph_backend()};
-    CHECK(graphs.logits(warm) == std::vector(plain.begin(), plain.begin() + warm + 1));
-    const auto before = counts();
-    for (int token = 0; token < tokens; ++token) {
-        CHECK(graphs.read(1, 1) == plain[static_cast<std::size_t>(warm + token + 1)]);
-    }
-    const auto made = since(before);
+    const auto made = decode_in_graphs<A>(4, tokens);
     if (finds_graphs) {
         CHECK(made.lists == 0);
         CHECK(made.launches == tokens);
@@ -147,16 +153,8 @@ TEST_CASE_TEMPLATE("a decoding step without a router is one graph", A, mor::Vani
 
 TEST_CASE_TEMPLATE("a decoding step is a graph between two decisions of a router", A,
                    mor::MoRExpert<mor::MiddleCycle>, mor::MoRToken<mor::Cycle>, CyclePonder) {
-    constexpr int warm = 10;
     constexpr int tokens = 10;
-    const auto plain = plain_logits<A>(warm + tokens);
-    Decoding<A, GraphBackend> graphs{backend_tests::make_graph_backend()};
-    CHECK(graphs.logits(warm) == std::vector(plain.begin(), plain.begin() + warm + 1));
-    const auto before = counts();
-    for (int token = 0; token < tokens; ++token) {
-        CHECK(graphs.read(1, 1) == plain[static_cast<std::size_t>(warm + token + 1)]);
-    }
-    const auto made = since(before);
+    const auto made = decode_in_graphs<A>(10, tokens);
     if (finds_graphs) {  // another number of rows is another list, but there are few numbers
         CHECK(made.launches >= 3 * tokens);
         CHECK(10 * made.lists < made.launches);

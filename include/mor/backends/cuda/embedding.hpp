@@ -4,7 +4,9 @@
 #pragma once
 
 #include <mor/backends/cuda/device.hpp>
+#include <mor/backends/cuda/rows.hpp>
 #include <mor/ops/embedding.hpp>
+#include <mor/ops/rows.hpp>
 
 #include <cstddef>
 
@@ -40,7 +42,7 @@ struct Kernel<op::EmbeddingBackward, Cuda<T, S>> {
         const IndexView<B> numbers = context.indices(rows);
         const auto sorted = context.arena().template make<TokenId, 1>({rows});
         const IndexView<B> order = context.indices(rows);
-        system.for_each(rows, [=] MOR_KERNEL(Index i) { cuda::in_kernel(numbers)[i] = i; });
+        ops::number_rows<B>(context, numbers);
         system.sort({tokens, numbers, sorted, order},
                     context.arena().template make<std::byte, 1>({system.sort_bytes(rows)}));
         system.for_each_team(rows, [=] MOR_KERNEL(typename S::Team & team, Index first) {
