@@ -99,10 +99,15 @@ template <class X, class B>
 concept ProductInput =
     std::convertible_to<X, ConstMatrixView<B>> || std::convertible_to<X, ConstInputView<B>>;
 
-/// The same, to be written.
+/// A matrix that products of B write, or other operations in their place.
 template <class Y, class B>
-concept WritableProductInput =
+concept ProductOutput =
     std::convertible_to<Y, MatrixView<B>> || std::convertible_to<Y, InputView<B>>;
+
+/// The read-only view of such a matrix, by which kernels take it.
+template <Backend B, class X>
+    requires ProductInput<X, B>
+using ReadOnly = View<const typename X::Number, 2, typename B::Space>;
 
 /// What one thread of computation carries along: the backend, its scratch memory, and a count of
 /// the floating-point operations that the products and attention have really executed.

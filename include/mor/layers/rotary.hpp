@@ -34,8 +34,8 @@ public:
     }
 
     /// Turns x [rows, heads * head_dim] in place by the rows' positions.
-    void rotate(Context<B>& context, ConstIndexView<B> positions, MatrixView<B> x,
-                Rotation rotation) const {
+    template <ProductOutput<B> X>
+    void rotate(Context<B>& context, ConstIndexView<B> positions, X x, Rotation rotation) const {
         ops::rope(context, positions, cosine_.view(), sine_.view(), x, rotation);
     }
 

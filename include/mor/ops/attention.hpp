@@ -7,6 +7,9 @@
 #include <mor/core/backend.hpp>
 #include <mor/ops/shape_check.hpp>
 
+#include <concepts>
+#include <string_view>
+
 namespace mor {
 
 /// Query head h reads key head h / (heads / kv_heads). Scores are scaled by head_dim^-1/2.
@@ -55,9 +58,9 @@ namespace ops {
 
 namespace detail {
 
-template <Backend B>
-void check_attention(std::string_view name, const AttentionShape& shape, ConstMatrixView<B> q,
-                     ConstMatrixView<B> k, ConstMatrixView<B> v, const KeyRanges<B>& ranges) {
+template <Backend B, class Q, class K>
+void check_attention(std::string_view name, const AttentionShape& shape, Q q, K k, K v,
+                     const KeyRanges<B>& ranges) {
     check<ShapeError>(shape.kv_heads > 0 && shape.heads % shape.kv_heads == 0, "mor::ops::", name,
                       ": ", shape.heads, " heads cannot share ", shape.kv_heads, " kv_heads");
     expect_extents(name, "q", q, {q.rows(), shape.heads * shape.head_dim});
@@ -97,28 +100,30 @@ template <Backend B>
 }
 
 /// out[i, h] = sum_j softmax_j(q[i, h] . k[j, h'] / sqrt(head_dim)) v[j, h'], j in the row's range.
-/// q, out [rows, heads * head_dim]; k, v [key rows, kv_heads * head_dim]; logsumexp [rows, heads]
-/// receives the log of each softmax's denominator, for the backward pass. Scratch memory does not
-/// depend on the square of any length.
-template <Backend B>
-void attention(Context<B>& context, const AttentionShape& shape, ConstMatrixView<B> q,
-               ConstMatrixView<B> k, ConstMatrixView<B> v, const KeyRanges<B>& ranges,
-               MatrixView<B> out, MatrixView<B> logsumexp) {
+/// q, out [rows, heads * head_dim]; k, v [key rows, kv_heads * head_dim], of the same numbers as q;
+/// logsumexp [rows, heads] receives the log of each softmax's denominator, for the backward pass.
+/// Scratch memory does not depend on the square of any length.
+template <Backend B, ProductInput<B> Q, ProductInput<B> K, ProductOutput<B> Out>
+    requires std::same_as<typename Q::Number, typename K::Number>
+void attention(Context<B>& context, const AttentionShape& shape, Q q, K k, K v,
+               const KeyRanges<B>& ranges, Out out, MatrixView<B> logsumexp) {
     detail::check_attention<B>("attention", shape, q, k, v, ranges);
     expect_extents("attention", "out", out, q.extents());
     expect_extents("attention", "logsumexp", logsumexp, {q.rows(), shape.heads});
     detail::count_flops_of_pairs(context, ranges,
                                  4.0 * static_cast<double>(shape.heads * shape.head_dim));
-    Kernel<op::Attention, B>::run(context, shape, q, k, v, ranges.without_count(), out, logsumexp);
+    Kernel<op::Attention, B>::run(context, shape, ReadOnly<B, Q>{q}, ReadOnly<B, K>{k},
+                                  ReadOnly<B, K>{v}, ranges.without_count(), out, logsumexp);
 }
 
-/// Overwrites dq [rows, heads * head_dim] and adds to dk, dv [key rows, kv_heads * head_dim].
-template <Backend B>
-void attention_backward(Context<B>& context, const AttentionShape& shape, ConstMatrixView<B> q,
-                        ConstMatrixView<B> k, ConstMatrixView<B> v, const KeyRanges<B>& ranges,
-                        ConstMatrixView<B> out, ConstMatrixView<B> logsumexp,
-                        ConstMatrixView<B> dout, MatrixView<B> dq, MatrixView<B> dk,
-                        MatrixView<B> dv) {
+/// Overwrites dq [rows, heads * head_dim] and adds to dk, dv [key rows, kv_heads * head_dim]. q, k,
+/// v, out and logsumexp as in attention; dout [rows, heads * head_dim].
+template <Backend B, ProductInput<B> Q, ProductInput<B> K, ProductInput<B> Out,
+          ProductInput<B> DOut, ProductOutput<B> DQ>
+    requires std::same_as<typename Q::Number, typename K::Number>
+void attention_backward(Context<B>& context, const AttentionShape& shape, Q q, K k, K v,
+                        const KeyRanges<B>& ranges, Out out, ConstMatrixView<B> logsumexp,
+                        DOut dout, DQ dq, MatrixView<B> dk, MatrixView<B> dv) {
     detail::check_attention<B>("attention_backward", shape, q, k, v, ranges);
     check<ShapeError>(!ranges.is_paged(), "mor::ops::attention_backward: keys are paged");
     expect_extents("attention_backward", "out", out, q.extents());
@@ -130,8 +135,10 @@ void attention_backward(Context<B>& context, const AttentionShape& shape, ConstM
     // The scores are computed again, but only the four products of the gradient are counted.
     detail::count_flops_of_pairs(context, ranges,
                                  8.0 * static_cast<double>(shape.heads * shape.head_dim));
-    Kernel<op::AttentionBackward, B>::run(context, shape, q, k, v, ranges.without_count(), out,
-                                          logsumexp, dout, dq, dk, dv);
+    Kernel<op::AttentionBackward, B>::run(context, shape, ReadOnly<B, Q>{q}, ReadOnly<B, K>{k},
+                                          ReadOnly<B, K>{v}, ranges.without_count(),
+                                          ReadOnly<B, Out>{out}, logsumexp, ReadOnly<B, DOut>{dout},
+                                          dq, dk, dv);
 }
 
 }  // namespace ops

@@ -6,6 +6,8 @@
 #include <mor/core/backend.hpp>
 #include <mor/ops/shape_check.hpp>
 
+#include <concepts>
+
 namespace mor {
 
 namespace op {
@@ -14,11 +16,12 @@ struct Copy {};
 
 namespace ops {
 
-/// to = from; both [rows, columns], not overlapping.
-template <Backend B>
-void copy(Context<B>& context, ConstMatrixView<B> from, MatrixView<B> to) {
+/// to = from; both [rows, columns] of the same numbers, not overlapping.
+template <Backend B, ProductInput<B> X = ConstMatrixView<B>, ProductOutput<B> Y = MatrixView<B>>
+    requires std::same_as<typename X::Number, typename Y::Number>
+void copy(Context<B>& context, X from, Y to) {
     expect_extents("copy", "to", to, from.extents());
-    Kernel<op::Copy, B>::run(context, from, to);
+    Kernel<op::Copy, B>::run(context, ReadOnly<B, X>{from}, to);
 }
 
 }  // namespace ops

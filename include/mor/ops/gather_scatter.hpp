@@ -6,6 +6,8 @@
 #include <mor/core/backend.hpp>
 #include <mor/ops/shape_check.hpp>
 
+#include <concepts>
+
 namespace mor {
 
 namespace op {
@@ -19,12 +21,12 @@ struct RowDot {};
 
 namespace ops {
 
-/// out[i] = x[rows[i]]. x [n, width], rows [m] in [0, n), out [m, width].
-template <Backend B>
-void gather_rows(Context<B>& context, ConstMatrixView<B> x, ConstIndexView<B> rows,
-                 MatrixView<B> out) {
+/// out[i] = x[rows[i]]. x [n, width], rows [m] in [0, n), out [m, width] of the same numbers.
+template <Backend B, ProductInput<B> X = ConstMatrixView<B>, ProductOutput<B> Y = MatrixView<B>>
+    requires std::same_as<typename X::Number, typename Y::Number>
+void gather_rows(Context<B>& context, X x, ConstIndexView<B> rows, Y out) {
     expect_extents("gather_rows", "out", out, {rows.size(), x.columns()});
-    Kernel<op::GatherRows, B>::run(context, x, rows, out);
+    Kernel<op::GatherRows, B>::run(context, ReadOnly<B, X>{x}, rows, out);
 }
 
 /// out[i] = weight[i] * x[rows[i]]. weight [m].
@@ -36,12 +38,12 @@ void gather_rows_weighted(Context<B>& context, ConstMatrixView<B> x, ConstIndexV
     Kernel<op::GatherRowsWeighted, B>::run(context, x, rows, weight, out);
 }
 
-/// out[rows[i]] = x[i]. x [m, width], rows [m] distinct, out [n, width].
-template <Backend B>
-void scatter_rows(Context<B>& context, ConstMatrixView<B> x, ConstIndexView<B> rows,
-                  MatrixView<B> out) {
+/// out[rows[i]] = x[i]. x [m, width], rows [m] distinct, out [n, width] of the same numbers.
+template <Backend B, ProductInput<B> X = ConstMatrixView<B>, ProductOutput<B> Y = MatrixView<B>>
+    requires std::same_as<typename X::Number, typename Y::Number>
+void scatter_rows(Context<B>& context, X x, ConstIndexView<B> rows, Y out) {
     expect_extents("scatter_rows", "x", x, {rows.size(), out.columns()});
-    Kernel<op::ScatterRows, B>::run(context, x, rows, out);
+    Kernel<op::ScatterRows, B>::run(context, ReadOnly<B, X>{x}, rows, out);
 }
 
 /// out[rows[i]] += x[i]. rows [m] distinct.

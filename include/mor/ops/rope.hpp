@@ -18,12 +18,12 @@ struct Rope {};
 
 namespace ops {
 
-/// Rotates every head of every row in place, by the row's own position.
-/// x [rows, heads * head_dim]; positions [rows], each in [0, cosine.rows());
-/// cosine, sine [positions, head_dim / 2].
-template <Backend B>
+/// Rotates every head of every row in place, by the row's own position; each number is rounded
+/// once. x [rows, heads * head_dim]; positions [rows], each in [0, cosine.rows()); cosine, sine
+/// [positions, head_dim / 2].
+template <Backend B, ProductOutput<B> X>
 void rope(Context<B>& context, ConstIndexView<B> positions, ConstMatrixView<B> cosine,
-          ConstMatrixView<B> sine, MatrixView<B> x, Rotation rotation) {
+          ConstMatrixView<B> sine, X x, Rotation rotation) {
     expect_extents("rope", "positions", positions, {x.rows()});
     expect_extents("rope", "sine", sine, cosine.extents());
     check<ShapeError>(cosine.columns() > 0 && x.columns() % (2 * cosine.columns()) == 0,

@@ -17,7 +17,7 @@ namespace ops {
 
 /// gate, up, y [rows, intermediate]; y may alias gate or up. As an InputView<B> it is for products
 /// alone.
-template <Backend B, WritableProductInput<B> Y>
+template <Backend B, ProductOutput<B> Y>
 void swiglu(Context<B>& context, ConstMatrixView<B> gate, ConstMatrixView<B> up, Y y) {
     expect_extents("swiglu", "up", up, gate.extents());
     expect_extents("swiglu", "y", y, gate.extents());

@@ -8,6 +8,7 @@
 #include <mor/backends/cuda/attention_inputs.hpp>
 #include <mor/backends/cuda/attention_rows.hpp>
 #include <mor/backends/cuda/device.hpp>
+#include <mor/backends/cuda/rounded_factor.hpp>
 #include <mor/backends/cuda/tiles.hpp>
 #include <mor/ops/attention.hpp>
 
@@ -20,14 +21,14 @@ namespace mor {
 namespace cuda::detail {
 
 /// What the kernel is called with, and the work of one team.
-template <class B, class Tiles>
+template <class B, class Tiles, class X, class Y>
 struct AttentionForward {
     using T = typename B::Element;
     using Factor = typename Tiles::Factor;
     static constexpr int parts = Tiles::softmax_parts;
 
-    AttentionInputs<B> inputs;
-    MatrixView<B> out;
+    AttentionInputs<B, X> inputs;
+    View<Y, 2, typename B::Space> out;
     MatrixView<B> logsumexp;
     TileSizes sizes;
 
@@ -176,17 +177,17 @@ private:
         });
         team.sync();
         shared.sums.each(team, count, [&](int i, int c, T value) {
-            in_kernel(out)(first + i, head * dim + c) = value / sum_of_row[i];
+            in_kernel(out)(first + i, head * dim + c) = rounded_to<Y>(value / sum_of_row[i]);
         });
     }
 };
 
-template <class Tiles, class B>
-void attend_tiles(Context<B>& context, const AttentionInputs<B>& inputs, MatrixView<B> out,
-                  MatrixView<B> logsumexp) {
+template <class Tiles, class B, class X, class Y>
+void attend_tiles(Context<B>& context, const AttentionInputs<B, X>& inputs,
+                  View<Y, 2, typename B::Space> out, MatrixView<B> logsumexp) {
     using Team = typename B::System::Team;
     const TileSizes sizes = Tiles::forward_sizes(inputs.dim());
-    const AttentionForward<B, Tiles> forward{inputs, out, logsumexp, sizes};
+    const AttentionForward<B, Tiles, X, Y> forward{inputs, out, logsumexp, sizes};
     const Index rows = inputs.q.rows();
     const Index heads = inputs.shape.heads;
     const Index tile = sizes.queries;
@@ -205,10 +206,12 @@ template <class T, class S>
 struct Kernel<op::Attention, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    static void run(Context<B>& context, const AttentionShape& shape, ConstMatrixView<B> q,
-                    ConstMatrixView<B> k, ConstMatrixView<B> v, const KeyRanges<B>& ranges,
-                    MatrixView<B> out, MatrixView<B> logsumexp) {
-        const cuda::detail::AttentionInputs<B> inputs{shape, q, k, v, ranges};
+    template <class X, class Y>
+    static void run(Context<B>& context, const AttentionShape& shape,
+                    View<const X, 2, typename B::Space> q, View<const X, 2, typename B::Space> k,
+                    View<const X, 2, typename B::Space> v, const KeyRanges<B>& ranges,
+                    View<Y, 2, typename B::Space> out, MatrixView<B> logsumexp) {
+        const cuda::detail::AttentionInputs<B, X> inputs{shape, q, k, v, ranges};
         if (ranges.is_paged() || q.rows() < cuda::detail::fewest_rows_for_tiles) {
             cuda::detail::attend_rows(context, inputs, out, logsumexp);
             return;

@@ -20,15 +20,15 @@ namespace mor {
 namespace cuda::detail {
 
 /// What the kernels are called with, and the work of one team in each.
-template <class B, class Tiles>
+template <class B, class Tiles, class X, class DOut, class DQ>
 struct AttentionGradient {
     using T = typename B::Element;
     using Factor = typename Tiles::Factor;
 
-    AttentionInputs<B> inputs;
+    AttentionInputs<B, X> inputs;
     ConstMatrixView<B> logsumexp;
-    ConstMatrixView<B> dout;
-    MatrixView<B> dq;
+    View<const DOut, 2, typename B::Space> dout;
+    View<DQ, 2, typename B::Space> dq;
     MatrixView<B> dk;
     MatrixView<B> dv;
     ConstMatrixView<B> delta;     // [rows, heads]
@@ -51,7 +51,7 @@ struct AttentionGradient {
         while (first < last) {
             const QueryRun run = query_run(begin, end, first, last);
             const auto count = static_cast<int>(run.last - first);
-            const Gradient<T> gradient{rows_of(dq, first, head * dim), inputs.scale};
+            const Gradient<DQ, T> gradient{rows_of(dq, first, head * dim), inputs.scale};
             team.sync();  // with the rows before
             load_queries(team, first, count, head, shared);
             sums.queries.template begin<Write::overwrite>(team, count, gradient);
@@ -145,14 +145,14 @@ private:
     };
 
     struct QuerySums {
-        typename Tiles::GradientSums queries;
+        typename Tiles::template GradientSums<DQ> queries;
 
         MOR_HOST_DEVICE QuerySums(TileMaker& memory, const TileSizes& sizes, int dim)
             : queries{memory, sizes.queries, dim} {}
     };
     struct KeySums {
-        typename Tiles::GradientSums keys;
-        typename Tiles::GradientSums values;
+        typename Tiles::template GradientSums<T> keys;
+        typename Tiles::template GradientSums<T> values;
 
         MOR_HOST_DEVICE KeySums(TileMaker& memory, const TileSizes& sizes, int dim)
             : keys{memory, sizes.keys, dim}, values{memory, sizes.keys, dim} {}
@@ -166,8 +166,9 @@ private:
         return memory.used_bytes();
     }
 
-    [[nodiscard]] static MOR_HOST_DEVICE Tile<T> rows_of(MatrixView<B> matrix, Index first,
-                                                         Index column) {
+    template <class Y>
+    [[nodiscard]] static MOR_HOST_DEVICE Tile<Y> rows_of(View<Y, 2, typename B::Space> matrix,
+                                                         Index first, Index column) {
         return {in_kernel(matrix).row(first).data() + column, static_cast<int>(matrix.columns())};
     }
 
@@ -219,9 +220,10 @@ private:
 
 /// delta[i, h] = dout[i, h] . out[i, h], a thread each: added in the order of multiply_rows, so
 /// that of a single key, where out is its value, ds is 0 to the bit.
-template <class B>
-void multiply_heads(Context<B>& context, const AttentionShape& shape, ConstMatrixView<B> dout,
-                    ConstMatrixView<B> out, MatrixView<B> delta) {
+template <class B, class DOut, class Out>
+void multiply_heads(Context<B>& context, const AttentionShape& shape,
+                    View<const DOut, 2, typename B::Space> dout,
+                    View<const Out, 2, typename B::Space> out, MatrixView<B> delta) {
     using T = typename B::Element;
     const Index heads = shape.heads;
     const Index dim = shape.head_dim;
@@ -230,7 +232,7 @@ void multiply_heads(Context<B>& context, const AttentionShape& shape, ConstMatri
         const Index first = i % heads * dim;
         T sum{0};
         for (Index c = first; c < first + dim; ++c) {
-            sum += in_kernel(dout)(row, c) * in_kernel(out)(row, c);
+            sum += widened(in_kernel(dout)(row, c)) * widened(in_kernel(out)(row, c));
         }
         in_kernel(delta.flat())[i] = sum;
     });
@@ -263,11 +265,11 @@ void find_queries(Context<B>& context, const KeyRanges<B>& ranges, IndexView<B> 
     });
 }
 
-template <class Tiles, class B>
-void attend_tiles_backward(Context<B>& context, AttentionGradient<B, Tiles> gradient) {
+template <class B, class Tiles, class X, class DOut, class DQ>
+void attend_tiles_backward(Context<B>& context, AttentionGradient<B, Tiles, X, DOut, DQ> gradient) {
     using Team = typename B::System::Team;
     const auto& system = context.backend().system();
-    const AttentionInputs<B> inputs = gradient.inputs;
+    const AttentionInputs<B, X> inputs = gradient.inputs;
     const Index rows = inputs.q.rows();
     const Index heads = inputs.shape.heads;
     gradient.sizes = Tiles::query_gradient_sizes(inputs.dim());
@@ -298,21 +300,25 @@ template <class T, class S>
 struct Kernel<op::AttentionBackward, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    static void run(Context<B>& context, const AttentionShape& shape, ConstMatrixView<B> q,
-                    ConstMatrixView<B> k, ConstMatrixView<B> v, const KeyRanges<B>& ranges,
-                    ConstMatrixView<B> out, ConstMatrixView<B> logsumexp, ConstMatrixView<B> dout,
-                    MatrixView<B> dq, MatrixView<B> dk, MatrixView<B> dv) {
+    template <class X, class Out, class DOut, class DQ>
+    static void run(Context<B>& context, const AttentionShape& shape,
+                    View<const X, 2, typename B::Space> q, View<const X, 2, typename B::Space> k,
+                    View<const X, 2, typename B::Space> v, const KeyRanges<B>& ranges,
+                    View<const Out, 2, typename B::Space> out, ConstMatrixView<B> logsumexp,
+                    View<const DOut, 2, typename B::Space> dout, View<DQ, 2, typename B::Space> dq,
+                    MatrixView<B> dk, MatrixView<B> dv) {
         const typename Arena<typename B::Space>::Scope scope{context.arena()};
         const MatrixView<B> delta = context.matrix(q.rows(), shape.heads);
         const IndexView<B> first_row = context.indices(k.rows());
         const IndexView<B> last_row = context.indices(k.rows());
-        cuda::detail::multiply_heads<B>(context, shape, dout, out, delta);
+        cuda::detail::multiply_heads(context, shape, dout, out, delta);
         cuda::detail::find_queries(context, ranges, first_row, last_row);
-        const cuda::detail::AttentionInputs<B> inputs{shape, q, k, v, ranges};
+        const cuda::detail::AttentionInputs<B, X> inputs{shape, q, k, v, ranges};
         cuda::detail::with_tiles<B>(inputs, [&](auto tiles) {
-            using Tiles = decltype(tiles);
-            cuda::detail::attend_tiles_backward<Tiles, B>(
-                context, {inputs, logsumexp, dout, dq, dk, dv, delta, first_row, last_row, {}});
+            using Gradient = cuda::detail::AttentionGradient<B, decltype(tiles), X, DOut, DQ>;
+            cuda::detail::attend_tiles_backward(
+                context,
+                Gradient{inputs, logsumexp, dout, dq, dk, dv, delta, first_row, last_row, {}});
         });
     }
 };

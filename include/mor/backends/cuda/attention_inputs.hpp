@@ -12,14 +12,16 @@
 
 namespace mor::cuda::detail {
 
-template <class B>
+/// Queries, keys and values of numbers X.
+template <class B, class X>
 struct AttentionInputs {
     using T = typename B::Element;
+    using Matrix = View<const X, 2, typename B::Space>;
 
     AttentionShape shape;
-    ConstMatrixView<B> q;
-    ConstMatrixView<B> k;
-    ConstMatrixView<B> v;
+    Matrix q;
+    Matrix k;
+    Matrix v;
     KeyRanges<B> ranges;
     T scale = T{1} / std::sqrt(static_cast<T>(shape.head_dim));
 
@@ -36,8 +38,8 @@ inline constexpr Index fewest_rows_for_tiles = 128;
 /// body(tiles) with the tiles of attention: RoundedTiles where the system's products round their
 /// factors, but for heads that are too wide for them. Few rows are not rounded backward, as they
 /// were not forward: their softmax would be another.
-template <class B, class Body>
-void with_tiles(const AttentionInputs<B>& inputs, const Body& body) {
+template <class B, class X, class Body>
+void with_tiles(const AttentionInputs<B, X>& inputs, const Body& body) {
     using S = typename B::System;
     if constexpr (requires { typename S::AttentionFactor; }) {
         using Rounded = RoundedTiles<typename S::Team>;

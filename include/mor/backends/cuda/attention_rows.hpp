@@ -7,6 +7,7 @@
 
 #include <mor/backends/cuda/attention_inputs.hpp>
 #include <mor/backends/cuda/device.hpp>
+#include <mor/backends/cuda/rounded_factor.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -46,14 +47,14 @@ struct Softmax {
 /// What the kernels are called with, and the work of a team. Parts are counted from the first key
 /// of a row. Scores: a thread a key. Sums of values: a thread a column and one of several slices of
 /// the keys. Every order depends on the range of the row and the size of a team alone.
-template <class B>
+template <class B, class X, class Y>
 struct AttentionOfRows {
     using T = typename B::Element;
     static constexpr int part_keys = 256;
     static constexpr int most_slices = 8;
 
-    AttentionInputs<B> inputs;
-    MatrixView<B> out;
+    AttentionInputs<B, X> inputs;
+    View<Y, 2, typename B::Space> out;
     MatrixView<B> logsumexp;
 
     [[nodiscard]] std::size_t shared_bytes() const {
@@ -79,7 +80,7 @@ struct AttentionOfRows {
             }
         }
         for (int c = rank; c < dim; c += threads) {
-            in_kernel(out)(row, head * dim + c) = shared.totals[c] / softmax.sum;
+            in_kernel(out)(row, head * dim + c) = rounded_to<Y>(shared.totals[c] / softmax.sum);
         }
         if (rank == 0) {
             in_kernel(logsumexp)(row, head) = softmax.largest + std::log(softmax.sum);
@@ -121,7 +122,7 @@ struct AttentionOfRows {
             const auto factors = softmax.add({partial[0], partial[1]});
             total = factors.add(total, partial[2 + column]);
         }
-        in_kernel(out)(row, head * inputs.dim() + column) = total / softmax.sum;
+        in_kernel(out)(row, head * inputs.dim() + column) = rounded_to<Y>(total / softmax.sum);
         if (column == 0) {
             in_kernel(logsumexp)(row, head) = softmax.largest + std::log(softmax.sum);
         }
@@ -158,7 +159,7 @@ private:
         T* const sums = totals + dim;
         team.sync();  // with the row before
         for (int c = static_cast<int>(team.rank()); c < dim; c += threads) {
-            query[c] = inputs.scale * in_kernel(inputs.q)(row, head * dim + c);
+            query[c] = inputs.scale * widened(in_kernel(inputs.q)(row, head * dim + c));
         }
         return {query, weights, sums, totals, slices};
     }
@@ -208,10 +209,10 @@ private:
         T largest = -std::numeric_limits<T>::infinity();
         for (int j = static_cast<int>(team.rank()); j < num_keys;
              j += static_cast<int>(team.size())) {
-            const T* const numbers = in_kernel(inputs.k).row(key_row(key + j)).data() + column;
+            const X* const numbers = in_kernel(inputs.k).row(key_row(key + j)).data() + column;
             T score{0};
             for (int c = 0; c < inputs.dim(); ++c) {
-                score += shared.query[c] * numbers[c];
+                score += shared.query[c] * widened(numbers[c]);
             }
             shared.weights[j] = score;
             largest = score > largest ? score : largest;
@@ -229,7 +230,7 @@ private:
             const Index c = column + e % dim;
             T sum{0};
             for (int j = e / dim; j < num_keys; j += shared.slices) {
-                sum += shared.weights[j] * in_kernel(inputs.v)(key_row(key + j), c);
+                sum += shared.weights[j] * widened(in_kernel(inputs.v)(key_row(key + j), c));
             }
             shared.sums[e] = sum;
         }
@@ -238,10 +239,10 @@ private:
 
 /// Attention of any rows, each by itself. Few of them share their parts among several teams, as
 /// many as keep a GPU busy; of how many parts a row has, the host knows a bound only.
-template <class B>
-void attend_rows(Context<B>& context, const AttentionInputs<B>& inputs, MatrixView<B> out,
-                 MatrixView<B> logsumexp) {
-    using Rows = AttentionOfRows<B>;
+template <class B, class X, class Y>
+void attend_rows(Context<B>& context, const AttentionInputs<B, X>& inputs,
+                 View<Y, 2, typename B::Space> out, MatrixView<B> logsumexp) {
+    using Rows = AttentionOfRows<B, X, Y>;
     using Team = typename B::System::Team;
     constexpr Index enough_teams = 1'024;
     constexpr Index most_numbers = Index{1} << 24;  // of partial sums

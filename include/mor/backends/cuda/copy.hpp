@@ -12,7 +12,9 @@ template <class T, class S>
 struct Kernel<op::Copy, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    static void run(Context<B>& context, ConstMatrixView<B> from, MatrixView<B> to) {
+    template <class X>
+    static void run(Context<B>& context, View<const X, 2, typename B::Space> from,
+                    View<X, 2, typename B::Space> to) {
         context.backend().system().for_each(from.size(), [=] MOR_KERNEL(Index i) {
             cuda::in_kernel(to.flat())[i] = cuda::in_kernel(from.flat())[i];
         });

@@ -4,10 +4,12 @@
 #pragma once
 
 #include <mor/backends/cuda/product.hpp>
+#include <mor/backends/cuda/rounded_factor.hpp>
 #include <mor/backends/cuda/tiles.hpp>
 #include <mor/ops/linear.hpp>
 
 #include <algorithm>
+#include <concepts>
 
 namespace mor::cuda::detail {
 
@@ -44,11 +46,11 @@ struct ExactTiles {
     }
 
     /// to[i] = columns [column, column + dim) of row first + i of `from`, for i < count.
-    template <class Team>
-    static MOR_HOST_DEVICE void load(Team& team, View<const T, 2> from, Index first, int count,
+    template <class Team, class X>
+    static MOR_HOST_DEVICE void load(Team& team, View<const X, 2> from, Index first, int count,
                                      Index column, int dim, const Tile<T>& to) {
         for_each_element(team, count, dim,
-                         [&](int i, int c) { to(i, c) = from(first + i, column + c); });
+                         [&](int i, int c) { to(i, c) = widened(from(first + i, column + c)); });
     }
 
     /// out[i, j] = a[i] . b[j] for i < a_rows, j < b_rows. The rows of a from a_rows on must be
@@ -121,29 +123,52 @@ struct ExactTiles {
         T scale_;
     };
 
-    /// Sums that are written over a gradient, or added to it: here they are kept there.
+    /// Sums that are written over a gradient, or added to it: here they are kept there, unless its
+    /// numbers would round every sum.
+    template <class Y>
     class GradientSums {
+        static constexpr bool is_exact = std::same_as<Y, T>;
+
     public:
-        MOR_HOST_DEVICE GradientSums(TileMaker& /*memory*/, int /*rows*/, int dim) : dim_{dim} {}
+        MOR_HOST_DEVICE GradientSums(TileMaker& memory, int rows, int dim) : dim_{dim} {
+            if constexpr (!is_exact) {
+                apart_ = memory.tile<T>(rows, dim + 1);
+            }
+        }
 
         template <Write write, class Team>
-        MOR_HOST_DEVICE void begin(Team& team, int count, const Gradient<T>& gradient) {
+        MOR_HOST_DEVICE void begin(Team& team, int count, const Gradient<Y, T>& gradient) {
+            static_assert(is_exact || write == Write::overwrite);
             if (write == Write::overwrite) {
-                Sums{gradient.rows, dim_, gradient.scale}.clear(team, count);
+                sums(gradient).clear(team, count);
             }
         }
         template <Reading reading, class Team>
         MOR_HOST_DEVICE void add(Team& team, const Tile<T>& w, int count, int terms,
-                                 const Tile<T>& x, const Gradient<T>& gradient) {
-            Sums{gradient.rows, dim_, gradient.scale}.template add<reading>(team, w, count, terms,
-                                                                            x, nullptr);
+                                 const Tile<T>& x, const Gradient<Y, T>& gradient) {
+            sums(gradient).template add<reading>(team, w, count, terms, x, nullptr);
         }
         template <Write write, class Team>
-        MOR_HOST_DEVICE void finish(Team& /*team*/, int /*count*/,
-                                    const Gradient<T>& /*gradient*/) {}
+        MOR_HOST_DEVICE void finish(Team& team, int count, const Gradient<Y, T>& gradient) {
+            if constexpr (!is_exact) {
+                team.sync();
+                sums(gradient).each(team, count, [&](int i, int c, T sum) {
+                    gradient.rows(i, c) = rounded_to<Y>(sum);
+                });
+            }
+        }
 
     private:
+        [[nodiscard]] MOR_HOST_DEVICE Sums sums(const Gradient<Y, T>& gradient) const {
+            if constexpr (is_exact) {
+                return {gradient.rows, dim_, gradient.scale};
+            } else {
+                return {apart_, dim_, gradient.scale};
+            }
+        }
+
         int dim_;
+        Tile<T> apart_{};
     };
 
 private:

@@ -30,8 +30,9 @@ template <class T, class S>
 struct Kernel<op::GatherRows, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    static void run(Context<B>& context, ConstMatrixView<B> x, ConstIndexView<B> rows,
-                    MatrixView<B> out) {
+    template <class X>
+    static void run(Context<B>& context, View<const X, 2, typename B::Space> x,
+                    ConstIndexView<B> rows, View<X, 2, typename B::Space> out) {
         cuda::detail::for_each_moved(context, rows, x.columns(),
                                      [=] MOR_KERNEL(Index i, Index row, Index j) {
                                          cuda::in_kernel(out)(i, j) = cuda::in_kernel(x)(row, j);
@@ -59,8 +60,9 @@ template <class T, class S>
 struct Kernel<op::ScatterRows, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    static void run(Context<B>& context, ConstMatrixView<B> x, ConstIndexView<B> rows,
-                    MatrixView<B> out) {
+    template <class X>
+    static void run(Context<B>& context, View<const X, 2, typename B::Space> x,
+                    ConstIndexView<B> rows, View<X, 2, typename B::Space> out) {
         cuda::detail::for_each_moved(context, rows, x.columns(),
                                      [=] MOR_KERNEL(Index i, Index row, Index j) {
                                          cuda::in_kernel(out)(row, j) = cuda::in_kernel(x)(i, j);

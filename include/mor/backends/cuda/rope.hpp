@@ -4,6 +4,7 @@
 #pragma once
 
 #include <mor/backends/cuda/device.hpp>
+#include <mor/backends/cuda/rounded_factor.hpp>
 #include <mor/ops/rope.hpp>
 
 namespace mor {
@@ -13,8 +14,9 @@ template <class T, class S>
 struct Kernel<op::Rope, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
+    template <class X>
     static void run(Context<B>& context, ConstIndexView<B> positions, ConstMatrixView<B> cosine,
-                    ConstMatrixView<B> sine, MatrixView<B> x, Rotation rotation) {
+                    ConstMatrixView<B> sine, View<X, 2, typename B::Space> x, Rotation rotation) {
         const T direction = rotation == Rotation::forward ? T{1} : T{-1};
         const auto half_dim = static_cast<int>(cosine.columns());
         const auto pairs = static_cast<int>(x.columns() / 2);
@@ -25,13 +27,12 @@ struct Kernel<op::Rope, Cuda<T, S>> {
                 for (int pair = static_cast<int>(team.rank()); pair < pairs; pair += threads) {
                     const int j = pair % half_dim;
                     const int first = 2 * (pair - j) + j;
-                    T& a = cuda::in_kernel(x)(i, first);
-                    T& b = cuda::in_kernel(x)(i, first + half_dim);
+                    const T a = cuda::widened(cuda::in_kernel(x)(i, first));
+                    const T b = cuda::widened(cuda::in_kernel(x)(i, first + half_dim));
                     const T c = cuda::in_kernel(cosine)(position, j);
                     const T s = direction * cuda::in_kernel(sine)(position, j);
-                    const T old = a;
-                    a = old * c - b * s;
-                    b = b * c + old * s;
+                    cuda::in_kernel(x)(i, first) = cuda::rounded_to<X>(a * c - b * s);
+                    cuda::in_kernel(x)(i, first + half_dim) = cuda::rounded_to<X>(b * c + a * s);
                 }
             });
     }

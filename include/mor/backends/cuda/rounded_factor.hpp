@@ -40,6 +40,12 @@ template <class To, class From>
         return value;
     }
 }
+/// The same number in the type that kernels compute in.
+[[nodiscard]] MOR_HOST_DEVICE constexpr float widened(BFloat16 value) { return to_float(value); }
+template <std::floating_point T>
+[[nodiscard]] MOR_HOST_DEVICE constexpr T widened(T value) {
+    return value;
+}
 
 namespace detail {
 

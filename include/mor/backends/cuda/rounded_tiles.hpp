@@ -5,6 +5,7 @@
 #pragma once
 
 #include <mor/backends/cuda/product.hpp>
+#include <mor/backends/cuda/rounded_factor.hpp>
 #include <mor/backends/cuda/tiles.hpp>
 #include <mor/core/bfloat16.hpp>
 #include <mor/ops/linear.hpp>
@@ -148,6 +149,32 @@ struct RoundedTiles {
         });
     }
 
+    /// The same of numbers that are rounded already.
+    static MOR_HOST_DEVICE void load(Team& team, View<const BFloat16, 2> from, Index first,
+                                     int count, Index column, int dim, const Tile<BFloat16>& to) {
+        struct Eight {
+            BFloat16 x[8];
+        };
+        const bool is_aligned = dim % 8 == 0 && from.columns() % 8 == 0 && column % 8 == 0 &&
+                                reinterpret_cast<std::uintptr_t>(from.data()) % sizeof(Eight) == 0;
+        for_each_element(team, padded(count), padded(dim) / 8, [&](int i, int eighth) {
+            const int c = 8 * eighth;
+            Eight numbers{};
+            if (i < count && c < dim) {
+                const BFloat16* const source = from.row(first + i).data() + column + c;
+                if (is_aligned) {
+                    std::memcpy(&numbers, std::assume_aligned<sizeof(Eight)>(source),
+                                sizeof(Eight));
+                } else {
+                    for (int r = 0; r < 8 && c + r < dim; ++r) {
+                        numbers.x[r] = source[r];
+                    }
+                }
+            }
+            std::memcpy(std::assume_aligned<sizeof(Eight)>(&to(i, c)), &numbers, sizeof(Eight));
+        });
+    }
+
     static MOR_HOST_DEVICE void multiply(Team& team, const Tile<BFloat16>& a, int a_rows,
                                          const Tile<BFloat16>& b, int b_rows, int dim,
                                          const Tile<float>& out) {
@@ -184,25 +211,26 @@ struct RoundedTiles {
         int dim_;
     };
 
+    template <class Y>
     class GradientSums {
     public:
         MOR_HOST_DEVICE GradientSums(TileMaker& memory, int rows, int dim)
             : sums_{memory, rows, dim} {}
 
         template <Write write>
-        MOR_HOST_DEVICE void begin(Team& team, int count, const Gradient<float>& /*gradient*/) {
+        MOR_HOST_DEVICE void begin(Team& team, int count, const Gradient<Y, float>& /*gradient*/) {
             sums_.clear(team, count);
         }
         template <Reading reading>
         MOR_HOST_DEVICE void add(Team& team, const Tile<BFloat16>& w, int count, int terms,
-                                 const Tile<BFloat16>& x, const Gradient<float>& /*gradient*/) {
+                                 const Tile<BFloat16>& x, const Gradient<Y, float>& /*gradient*/) {
             sums_.template add<reading>(team, w, count, terms, x, nullptr);
         }
         template <Write write>
-        MOR_HOST_DEVICE void finish(Team& team, int count, const Gradient<float>& gradient) {
+        MOR_HOST_DEVICE void finish(Team& team, int count, const Gradient<Y, float>& gradient) {
             sums_.each(team, count, [&](int i, int c, float sum) {
-                const float old = write == Write::accumulate ? gradient.rows(i, c) : 0;
-                gradient.rows(i, c) = old + gradient.scale * sum;
+                const float old = write == Write::accumulate ? widened(gradient.rows(i, c)) : 0;
+                gradient.rows(i, c) = rounded_to<Y>(old + gradient.scale * sum);
             });
         }
 

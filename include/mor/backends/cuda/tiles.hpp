@@ -27,10 +27,10 @@ struct Tile {
     }
 };
 
-/// Rows in global memory that receive sums, times the scale.
-template <class T>
+/// Rows of numbers Y in global memory that receive sums of T, times the scale.
+template <class Y, class T = Y>
 struct Gradient {
-    Tile<T> rows;
+    Tile<Y> rows;
     T scale;
 };
 
