@@ -99,9 +99,9 @@ template <class X, class B>
 concept ProductInput =
     std::convertible_to<X, ConstMatrixView<B>> || std::convertible_to<X, ConstInputView<B>>;
 
-/// The same, to be written.
+/// A matrix that products of B write, or other operations in their place.
 template <class Y, class B>
-concept WritableProductInput =
+concept ProductOutput =
     std::convertible_to<Y, MatrixView<B>> || std::convertible_to<Y, InputView<B>>;
 
 /// What one thread of computation carries along: the backend, its scratch memory, and a count of

@@ -15,6 +15,7 @@ namespace mor {
 template <class T, int Rank, MemorySpace Space = HostSpace>
 class View {
 public:
+    using Number = std::remove_const_t<T>;
     using Extents = std::array<Index, static_cast<std::size_t>(Rank)>;
 
     constexpr View() = default;

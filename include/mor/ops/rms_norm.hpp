@@ -17,7 +17,7 @@ namespace ops {
 
 /// Writes y, as an InputView<B> for products alone, and, for the backward pass, inverse_rms[i] =
 /// 1 / rms(x[i]). x, y [rows, hidden], weight [hidden], inverse_rms [rows]; y may alias x.
-template <Backend B, WritableProductInput<B> Y>
+template <Backend B, ProductOutput<B> Y>
 void rms_norm(Context<B>& context, ConstMatrixView<B> x, ConstVectorView<B> weight, double epsilon,
               Y y, VectorView<B> inverse_rms) {
     expect_extents("rms_norm", "weight", weight, {x.columns()});

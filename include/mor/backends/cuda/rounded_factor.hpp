@@ -40,6 +40,12 @@ template <class To, class From>
         return value;
     }
 }
+/// The same number in the type that kernels compute in.
+[[nodiscard]] MOR_HOST_DEVICE constexpr float widened(BFloat16 value) { return to_float(value); }
+template <std::floating_point T>
+[[nodiscard]] MOR_HOST_DEVICE constexpr T widened(T value) {
+    return value;
+}
 
 namespace detail {
 
@@ -60,7 +66,8 @@ struct RoundRows {
 
 }  // namespace detail
 
-/// Rounds the elements of a matrix to the nearest BFloat16. to [rows, rounded_pitch(columns)].
+/// Rounds the elements of a matrix to the nearest BFloat16. to [rows, columns], or more columns,
+/// which become 0.
 template <System S>
 void round_rows(const S& system, View<const float, 2, typename S::Space> from,
                 View<BFloat16, 2, typename S::Space> to) {
