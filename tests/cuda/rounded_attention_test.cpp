@@ -17,18 +17,6 @@ using mor::AttentionShape;
 
 namespace {
 
-/// A matrix of floats that are BFloat16.
-template <Backend B>
-[[nodiscard]] Matrix<B> random_short_matrix(Index rows, Index columns, mor::Random& random) {
-    Matrix<B> matrix{{rows, columns}};
-    std::vector<double> values = mor::testing::normal_values(random, matrix.size());
-    for (double& value : values) {
-        value = mor::to_float(mor::to_bfloat16(static_cast<float>(value)));
-    }
-    mor::testing::fill_from(matrix.view(), values);
-    return matrix;
-}
-
 /// Keys that rows see.
 struct Ranges {
     std::vector<Index> begin;
@@ -84,16 +72,16 @@ void expect_same_attention(const AttentionShape& shape, const Ranges& ranges, In
     RangesOf<B> keys_of{ranges};
     const Index width = shape.heads * shape.head_dim;
     const Index key_width = shape.kv_heads * shape.head_dim;
-    const auto q = random_short_matrix<B>(rows, width, random);
-    const auto k = random_short_matrix<B>(key_rows, key_width, random);
-    const auto v = random_short_matrix<B>(key_rows, key_width, random);
+    const auto input_q = rounded<B>(random_matrix<B>(rows, width, random));
+    const auto input_k = rounded<B>(random_matrix<B>(key_rows, key_width, random));
+    const auto input_v = rounded<B>(random_matrix<B>(key_rows, key_width, random));
+    const auto q = widened<B>(input_q);
+    const auto k = widened<B>(input_k);
+    const auto v = widened<B>(input_v);
     Matrix<B> out{{rows, width}}, logsumexp{{rows, shape.heads}}, other{{rows, shape.heads}};
     Input<B> rounded_out{{rows, width}};
     ops::attention<B>(context, shape, q.view(), k.view(), v.view(), keys_of.view(), out.view(),
                       logsumexp.view());
-    const auto input_q = rounded<B>(q);
-    const auto input_k = rounded<B>(k);
-    const auto input_v = rounded<B>(v);
     ops::attention<B>(context, shape, input_q.view(), input_k.view(), input_v.view(),
                       keys_of.view(), rounded_out.view(), other.view());
     CHECK(bits_of(as_const(rounded_out.view())) == bits_of(as_const(out.view())));
@@ -101,22 +89,16 @@ void expect_same_attention(const AttentionShape& shape, const Ranges& ranges, In
     if (keys_of.view().is_paged()) {
         return;
     }
-    std::vector<float> values;
-    for (const BFloat16 value : mor::to_host(rounded_out.view())) {
-        values.push_back(mor::to_float(value));
-    }
-    mor::from_host(out.view(), values);
-    const auto dout = random_short_matrix<B>(rows, width, random);
+    const auto input_dout = rounded<B>(random_matrix<B>(rows, width, random));
     Matrix<B> dq{{rows, width}}, dk{{key_rows, key_width}}, dv{{key_rows, key_width}};
     Matrix<B> other_dk{{key_rows, key_width}}, other_dv{{key_rows, key_width}};
     Input<B> rounded_dq{{rows, width}};
     ops::attention_backward<B>(context, shape, q.view(), k.view(), v.view(), keys_of.view(),
-                               out.view(), logsumexp.view(), dout.view(), dq.view(), dk.view(),
-                               dv.view());
+                               widened<B>(rounded_out).view(), logsumexp.view(),
+                               widened<B>(input_dout).view(), dq.view(), dk.view(), dv.view());
     ops::attention_backward<B>(context, shape, input_q.view(), input_k.view(), input_v.view(),
-                               keys_of.view(), rounded_out.view(), other.view(),
-                               rounded<B>(dout).view(), rounded_dq.view(), other_dk.view(),
-                               other_dv.view());
+                               keys_of.view(), rounded_out.view(), other.view(), input_dout.view(),
+                               rounded_dq.view(), other_dk.view(), other_dv.view());
     CHECK(bits_of(as_const(rounded_dq.view())) == bits_of(as_const(dq.view())));
     CHECK(mor::to_host(other_dk.view()) == mor::to_host(dk.view()));
     CHECK(mor::to_host(other_dv.view()) == mor::to_host(dv.view()));
@@ -192,8 +174,8 @@ TEST_CASE_TEMPLATE_DEFINE("rope of rounded numbers rounds once", B, rounded_rope
     for (const Index half_dim : {1, 3, 32}) {
         for (const mor::Rotation rotation : {mor::Rotation::forward, mor::Rotation::backward}) {
             CAPTURE(half_dim);
-            auto x = random_short_matrix<B>(7, 6 * half_dim, random);
-            auto input = rounded<B>(x);
+            auto input = rounded<B>(random_matrix<B>(7, 6 * half_dim, random));
+            auto x = widened<B>(input);
             const auto cosine = random_matrix<B>(9, half_dim, random);
             const auto sine = random_matrix<B>(9, half_dim, random);
             Tensor<Index, 1, typename B::Space> positions{{7}};

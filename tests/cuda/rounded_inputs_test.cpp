@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Activations that are rounded when they are written, because only products of 16-bit factors read
-// them.
+// Activations and their gradients that are rounded when they are written, because products of
+// 16-bit factors read them.
 #include "backends/backends.hpp"
 #include "cuda/rounded_numbers.hpp"
 #include <mor/ops/linear.hpp>
+#include <mor/ops/product_input.hpp>
 #include <mor/ops/rms_norm.hpp>
 #include <mor/ops/swiglu.hpp>
 
@@ -81,6 +82,93 @@ TEST_CASE_TEMPLATE_DEFINE("swiglu writes for products what they would round its 
     }
 }
 TEST_CASE_TEMPLATE_APPLY(swiglu_rounds, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("swiglu of rounded numbers is that of the same floats, rounded once", B,
+                          swiglu_reads_rounded) {
+    B backend = make_backend<B>();
+    Context<B> context{backend};
+    mor::Random random{9};
+    const auto random_rounded = [&random] { return rounded<B>(random_matrix<B>(7, 101, random)); };
+    const auto gate = random_rounded();
+    const auto up = random_rounded();
+    const auto dy = random_rounded();
+    Input<B> y{{7, 101}}, dgate{{7, 101}}, dup{{7, 101}};
+    ops::swiglu<B>(context, gate.view(), up.view(), y.view());
+    ops::swiglu_backward<B>(context, gate.view(), up.view(), dy.view(), dgate.view(), dup.view());
+
+    const auto float_gate = widened<B>(gate);
+    const auto float_up = widened<B>(up);
+    const auto float_dy = widened<B>(dy);
+    Matrix<B> exact{{7, 101}}, exact_dgate{{7, 101}}, exact_dup{{7, 101}};
+    ops::swiglu<B>(context, float_gate.view(), float_up.view(), exact.view());
+    ops::swiglu_backward<B>(context, float_gate.view(), float_up.view(), float_dy.view(),
+                            exact_dgate.view(), exact_dup.view());
+    CHECK(bits_of(as_const(y.view())) == bits_of(as_const(exact.view())));
+    CHECK(bits_of(as_const(dgate.view())) == bits_of(as_const(exact_dgate.view())));
+    CHECK(bits_of(as_const(dup.view())) == bits_of(as_const(exact_dup.view())));
+}
+TEST_CASE_TEMPLATE_APPLY(swiglu_reads_rounded, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("products write for products what they would round their output to", B,
+                          products_round) {
+    B backend = make_backend<B>();
+    Context<B> context{backend};
+    mor::Random random{10};  // of numbers whose sums need rounding, but are the same in any order
+    for (const auto& [rows, in, out] :
+         {std::array<Index, 3>{0, 8, 8}, {1, 8, 8}, {7, 96, 24}, {130, 64, 8}}) {
+        CAPTURE(rows);
+        const auto x = rounded<B>(exact_matrix<B>(rows, in, random));
+        const auto dy = rounded<B>(exact_matrix<B>(rows, out, random));
+        mor::Parameter<B> weight{"weight", {out, in}, mor::WeightDecay::yes};
+        mor::from_host(weight.value(), mor::to_host(exact_matrix<B>(out, in, random).view()));
+        Matrix<B> exact_y{{rows, out}}, exact_dx{{rows, in}};
+        Input<B> y{{rows, out}}, kept_y{{rows, out}}, dx{{rows, in}}, kept_dx{{rows, in}};
+        const mor::ConstMatrixView<B> value = std::as_const(weight).value_matrix();
+        ops::linear<B>(context, x.view(), value, exact_y.view());
+        ops::linear<B>(context, x.view(), value, y.view());
+        ops::linear<B>(context, x.view(), weight, kept_y.view());
+        ops::linear_backward_input<B>(context, dy.view(), value, exact_dx.view());
+        ops::linear_backward_input<B>(context, dy.view(), value, dx.view());
+        ops::linear_backward_input<B>(context, dy.view(), weight, kept_dx.view());
+        CHECK(bits_of(as_const(y.view())) == bits_of(as_const(exact_y.view())));
+        CHECK(bits_of(as_const(kept_y.view())) == bits_of(as_const(exact_y.view())));
+        CHECK(bits_of(as_const(dx.view())) == bits_of(as_const(exact_dx.view())));
+        CHECK(bits_of(as_const(kept_dx.view())) == bits_of(as_const(exact_dx.view())));
+    }
+    // What is added to is rounded once more: here nothing has to be.
+    const auto x = rounded<B>(exact_matrix<B>(7, 16, random));
+    const auto weight = exact_matrix<B>(9, 16, random);
+    Matrix<B> exact{{7, 9}};
+    Input<B> y{{7, 9}};
+    for (const Write write : {Write::overwrite, Write::accumulate}) {
+        ops::linear<B>(context, x.view(), weight.view(), exact.view(), write);
+        ops::linear<B>(context, x.view(), weight.view(), y.view(), write);
+        CHECK(bits_of(as_const(y.view())) == bits_of(as_const(exact.view())));
+    }
+}
+TEST_CASE_TEMPLATE_APPLY(products_round, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE(
+    "a gradient that is rounded once gives the bits of one that each product rounds", B,
+    rounded_gradient_products) {
+    B backend = make_backend<B>();
+    Context<B> context{backend};
+    mor::Random random{11};
+    const auto x = rounded<B>(random_matrix<B>(33, 48, random));
+    const auto dy = random_matrix<B>(33, 64, random);
+    mor::Parameter<B> weight{"weight", {64, 48}, mor::WeightDecay::yes};
+    mor::testing::random_fill(weight.value(), random);
+    Matrix<B> dx{{33, 48}}, dweight{{64, 48}}, rounded_dx{{33, 48}}, rounded_dweight{{64, 48}};
+    ops::linear_backward_input<B>(context, dy.view(), weight, dx.view());
+    ops::linear_backward_weight<B>(context, dy.view(), x.view(), dweight.view());
+    const mor::ConstInputView<B> once = ops::to_product_input<B>(context, dy.view());
+    CHECK(bits_of(once) == bits_of(as_const(dy.view())));
+    ops::linear_backward_input<B>(context, once, weight, rounded_dx.view());
+    ops::linear_backward_weight<B>(context, once, x.view(), rounded_dweight.view());
+    CHECK(mor::to_host(rounded_dx.view()) == mor::to_host(dx.view()));
+    CHECK(mor::to_host(rounded_dweight.view()) == mor::to_host(dweight.view()));
+}
+TEST_CASE_TEMPLATE_APPLY(rounded_gradient_products, BackendsUnderTest);
 
 TEST_CASE_TEMPLATE_DEFINE("a rounded input gives the bits that a float one gives", B,
                           rounded_input_products) {

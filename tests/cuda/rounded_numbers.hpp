@@ -63,6 +63,17 @@ template <Backend B>
     return result;
 }
 
+template <Backend B>
+[[nodiscard]] Matrix<B> widened(const Input<B>& matrix) {
+    std::vector<float> values;
+    for (const BFloat16 value : mor::to_host(matrix.view())) {
+        values.push_back(mor::to_float(value));
+    }
+    Matrix<B> result{{matrix.view().rows(), matrix.view().columns()}};
+    mor::from_host(result.view(), values);
+    return result;
+}
+
 template <class T, mor::MemorySpace Space>
 [[nodiscard]] auto as_const(View<T, 2, Space> view) {
     return View<const T, 2, Space>{view};

@@ -19,25 +19,25 @@ public:
         : weight_{std::move(name), {outputs, inputs}, WeightDecay::yes} {}
 
     /// y = x * weight^T or y += x * weight^T. x [rows, inputs], y [rows, outputs].
-    template <ProductInput<B> X>
-    void forward(Context<B>& context, X x, MatrixView<B> y, Write write = Write::overwrite) const {
+    template <ProductInput<B> X, ProductOutput<B> Y>
+    void forward(Context<B>& context, X x, Y y, Write write = Write::overwrite) const {
         ops::linear(context, x, weight_, y, write);
     }
 
     /// Adds to the weight's gradient, and writes or adds dx [rows, inputs]. x as in forward, dy
     /// [rows, outputs].
-    template <ProductInput<B> X>
-    void backward(Context<B>& context, X x, ConstMatrixView<B> dy, MatrixView<B> dx, Write write) {
+    template <ProductInput<B> X, ProductInput<B> DY, ProductOutput<B> DX>
+    void backward(Context<B>& context, X x, DY dy, DX dx, Write write) {
         backward_weight(context, x, dy);
         backward_input(context, dy, dx, write);
     }
     /// The first half alone, for an input that takes no gradient.
-    template <ProductInput<B> X>
-    void backward_weight(Context<B>& context, X x, ConstMatrixView<B> dy) {
+    template <ProductInput<B> X, ProductInput<B> DY>
+    void backward_weight(Context<B>& context, X x, DY dy) {
         ops::linear_backward_weight(context, dy, x, weight_.gradient_matrix());
     }
-    void backward_input(Context<B>& context, ConstMatrixView<B> dy, MatrixView<B> dx,
-                        Write write) const {
+    template <ProductInput<B> DY, ProductOutput<B> DX>
+    void backward_input(Context<B>& context, DY dy, DX dx, Write write) const {
         ops::linear_backward_input(context, dy, weight_, dx, write);
     }
 

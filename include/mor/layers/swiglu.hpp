@@ -6,6 +6,7 @@
 #include <mor/layers/layer_uses.hpp>
 #include <mor/layers/relaxation/none.hpp>
 #include <mor/model/config.hpp>
+#include <mor/ops/product_input.hpp>
 #include <mor/ops/swiglu.hpp>
 
 namespace mor {
@@ -18,8 +19,8 @@ class SwiGlu {
 public:
     struct Saved {
         ConstInputView<B> x;
-        MatrixView<B> gate;  // this and the next two: [rows, intermediate]
-        MatrixView<B> up;
+        InputView<B> gate;  // this and the next two: [rows, intermediate]
+        InputView<B> up;
         InputView<B> product;
     };
 
@@ -37,8 +38,8 @@ public:
     /// residual += swiglu(x). x, residual [rows, hidden].
     void forward(Context<B>& context, Index use, ConstInputView<B> x, MatrixView<B> residual,
                  Saved& saved) const {
-        const auto make = [&] { return context.matrix(x.rows(), width_); };
-        saved = {x, make(), make(), context.input_matrix(x.rows(), width_)};
+        const auto make = [&] { return context.input_matrix(x.rows(), width_); };
+        saved = {x, make(), make(), make()};
         gate_.at(use).forward(context, x, saved.gate);
         up_.at(use).forward(context, x, saved.up);
         ops::swiglu<B>(context, saved.gate, saved.up, saved.product);
@@ -48,9 +49,10 @@ public:
     /// Writes dx [rows, hidden] from dresidual.
     void backward(Context<B>& context, Index use, const Saved& saved, ConstMatrixView<B> dresidual,
                   MatrixView<B> dx) {
-        const MatrixView<B> dgate = context.matrix(dresidual.rows(), width_);
-        const MatrixView<B> dup = context.matrix(dresidual.rows(), width_);
-        down_.at(use).backward(context, saved.product, dresidual, dup, Write::overwrite);
+        const InputView<B> dgate = context.input_matrix(dresidual.rows(), width_);
+        const InputView<B> dup = context.input_matrix(dresidual.rows(), width_);
+        const ConstInputView<B> dy = ops::to_product_input(context, dresidual);
+        down_.at(use).backward(context, saved.product, dy, dup, Write::overwrite);
         ops::swiglu_backward<B>(context, saved.gate, saved.up, dup, dgate, dup);
         gate_.at(use).backward(context, saved.x, dgate, dx, Write::overwrite);
         up_.at(use).backward(context, saved.x, dup, dx, Write::accumulate);

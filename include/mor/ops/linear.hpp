@@ -20,14 +20,13 @@ struct LinearBackwardWeight {};
 
 namespace ops {
 
-template <Backend B, ProductInput<B> X>
-void expect_linear(X x, ConstMatrixView<B> weight, ConstMatrixView<B> y) {
+template <Backend B, ProductInput<B> X, ProductOutput<B> Y>
+void expect_linear(X x, ConstMatrixView<B> weight, Y y) {
     expect_extents("linear", "x", x, {x.rows(), weight.columns()});
     expect_extents("linear", "y", y, {x.rows(), weight.rows()});
 }
-template <Backend B>
-void expect_linear_backward_input(ConstMatrixView<B> dy, ConstMatrixView<B> weight,
-                                  ConstMatrixView<B> dx) {
+template <Backend B, ProductInput<B> DY, ProductOutput<B> DX>
+void expect_linear_backward_input(DY dy, ConstMatrixView<B> weight, DX dx) {
     expect_extents("linear_backward_input", "dy", dy, {dy.rows(), weight.rows()});
     expect_extents("linear_backward_input", "dx", dx, {dy.rows(), weight.columns()});
 }
@@ -36,10 +35,10 @@ void count_linear(Context<B>& context, Index rows, ConstMatrixView<B> weight) {
     context.count_flops(2.0 * static_cast<double>(rows) * static_cast<double>(weight.size()));
 }
 
-/// y = x * weight^T, or y += x * weight^T.
+/// y = x * weight^T, or y += x * weight^T, rounded once to the numbers of y.
 /// x [rows, in], weight [out, in], y [rows, out]; y may not alias x.
-template <Backend B, ProductInput<B> X>
-void linear(Context<B>& context, X x, ConstMatrixView<B> weight, MatrixView<B> y,
+template <Backend B, ProductInput<B> X, ProductOutput<B> Y>
+void linear(Context<B>& context, X x, ConstMatrixView<B> weight, Y y,
             Write write = Write::overwrite) {
     expect_linear<B>(x, weight, y);
     count_linear<B>(context, x.rows(), weight);
@@ -47,8 +46,8 @@ void linear(Context<B>& context, X x, ConstMatrixView<B> weight, MatrixView<B> y
 }
 
 /// The same with a parameter [out, in], which the backend may keep packed for this.
-template <Backend B, ProductInput<B> X>
-void linear(Context<B>& context, X x, const Parameter<B>& weight, MatrixView<B> y,
+template <Backend B, ProductInput<B> X, ProductOutput<B> Y>
+void linear(Context<B>& context, X x, const Parameter<B>& weight, Y y,
             Write write = Write::overwrite) {
     const ConstMatrixView<B> value = weight.value_matrix();
     if constexpr (PacksWeights<B>) {
@@ -63,18 +62,18 @@ void linear(Context<B>& context, X x, const Parameter<B>& weight, MatrixView<B> 
 }
 
 /// dx = dy * weight, or dx += dy * weight. dy [rows, out], weight [out, in], dx [rows, in].
-template <Backend B>
-void linear_backward_input(Context<B>& context, ConstMatrixView<B> dy, ConstMatrixView<B> weight,
-                           MatrixView<B> dx, Write write = Write::overwrite) {
+template <Backend B, ProductInput<B> DY, ProductOutput<B> DX>
+void linear_backward_input(Context<B>& context, DY dy, ConstMatrixView<B> weight, DX dx,
+                           Write write = Write::overwrite) {
     expect_linear_backward_input<B>(dy, weight, dx);
     count_linear<B>(context, dy.rows(), weight);
     Kernel<op::LinearBackwardInput, B>::run(context, dy, weight, dx, write);
 }
 
 /// The same with a parameter [out, in], which the backend may keep packed for this.
-template <Backend B>
-void linear_backward_input(Context<B>& context, ConstMatrixView<B> dy, const Parameter<B>& weight,
-                           MatrixView<B> dx, Write write = Write::overwrite) {
+template <Backend B, ProductInput<B> DY, ProductOutput<B> DX>
+void linear_backward_input(Context<B>& context, DY dy, const Parameter<B>& weight, DX dx,
+                           Write write = Write::overwrite) {
     const ConstMatrixView<B> value = weight.value_matrix();
     if constexpr (PacksWeightsForGradients<B>) {
         if (weight.is_packed() || B::PackedWeight::pays(dy.rows(), value.rows())) {
@@ -89,9 +88,8 @@ void linear_backward_input(Context<B>& context, ConstMatrixView<B> dy, const Par
 }
 
 /// dweight += dy^T * x. dy [rows, out], x [rows, in], dweight [out, in].
-template <Backend B, ProductInput<B> X>
-void linear_backward_weight(Context<B>& context, ConstMatrixView<B> dy, X x,
-                            MatrixView<B> dweight) {
+template <Backend B, ProductInput<B> DY, ProductInput<B> X>
+void linear_backward_weight(Context<B>& context, DY dy, X x, MatrixView<B> dweight) {
     expect_extents("linear_backward_weight", "dy", dy, {x.rows(), dweight.rows()});
     expect_extents("linear_backward_weight", "x", x, {x.rows(), dweight.columns()});
     count_linear<B>(context, x.rows(), dweight);

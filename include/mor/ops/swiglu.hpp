@@ -15,19 +15,18 @@ struct SwiGluBackward {};
 
 namespace ops {
 
-/// gate, up, y [rows, intermediate]; y may alias gate or up. As an InputView<B> it is for products
-/// alone.
-template <Backend B, ProductOutput<B> Y>
-void swiglu(Context<B>& context, ConstMatrixView<B> gate, ConstMatrixView<B> up, Y y) {
+/// gate, up, y [rows, intermediate]; y may alias gate or up.
+template <Backend B, ProductInput<B> Gate, ProductInput<B> Up, ProductOutput<B> Y>
+void swiglu(Context<B>& context, Gate gate, Up up, Y y) {
     expect_extents("swiglu", "up", up, gate.extents());
     expect_extents("swiglu", "y", y, gate.extents());
     Kernel<op::SwiGlu, B>::run(context, gate, up, y);
 }
 
 /// Overwrites dgate and dup; either may alias dy.
-template <Backend B>
-void swiglu_backward(Context<B>& context, ConstMatrixView<B> gate, ConstMatrixView<B> up,
-                     ConstMatrixView<B> dy, MatrixView<B> dgate, MatrixView<B> dup) {
+template <Backend B, ProductInput<B> Gate, ProductInput<B> Up, ProductInput<B> DY,
+          ProductOutput<B> DGate, ProductOutput<B> DUp>
+void swiglu_backward(Context<B>& context, Gate gate, Up up, DY dy, DGate dgate, DUp dup) {
     expect_extents("swiglu_backward", "up", up, gate.extents());
     expect_extents("swiglu_backward", "dy", dy, gate.extents());
     expect_extents("swiglu_backward", "dgate", dgate, gate.extents());

@@ -10,6 +10,7 @@
 #include <mor/core/joined.hpp>
 #include <mor/core/tensor.hpp>
 
+#include <concepts>
 #include <string_view>
 
 namespace mor::cuda {
@@ -33,8 +34,8 @@ inline constexpr std::string_view bfloat16_suffix = " with bfloat16 products";
 }  // namespace detail
 
 /// As S, but products of floats round both factors to the nearest BFloat16, with sums in float.
-/// Activations that only products read are rounded when they are written. Forward products of
-/// floats with fewer than 8 columns do not round: they decide where tokens go. Attention over
+/// Activations inside a layer are rounded when they are written. Forward products of floats with
+/// fewer than 8 columns do not round: they decide where tokens go. Attention over
 /// tiles rounds the factors of its products too; that of a few rows, and of paged keys, does not.
 template <System S>
 class BFloat16Products : public S {
@@ -58,26 +59,40 @@ public:
         }
     }
 
-    /// The same with one factor or both rounded already, whatever the number of columns.
-    template <class B>
-    void product(const RoundedFactor<Space>& a, const B& b, View<float, 2, Space> c,
+    /// The same with one factor or both rounded already, or sums that are rounded when they are
+    /// written: whatever the number of columns.
+    template <class B, class C>
+    void product(const RoundedFactor<Space>& a, const B& b, View<C, 2, Space> c,
                  Write write) const {
         product_of_rounded(a, b, c, write);
     }
-    void product(const Factor<float, Space>& a, const RoundedFactor<Space>& b,
-                 View<float, 2, Space> c, Write write) const {
+    template <class C>
+    void product(const Factor<float, Space>& a, const RoundedFactor<Space>& b, View<C, 2, Space> c,
+                 Write write) const {
+        product_of_rounded(a, b, c, write);
+    }
+    void product(const Factor<float, Space>& a, const Factor<float, Space>& b,
+                 View<BFloat16, 2, Space> c, Write write) const {
         product_of_rounded(a, b, c, write);
     }
 
 private:
-    template <class A, class B>
-    void product_of_rounded(const A& a, const B& b, View<float, 2, Space> c, Write write) const {
+    template <class A, class B, class C>
+    void product_of_rounded(const A& a, const B& b, View<C, 2, Space> c, Write write) const {
         if constexpr (requires { S::product_of_rounded(a, b, c, write); }) {
             S::product_of_rounded(a, b, c, write);
         } else {
             const auto left = as_floats(a);
             const auto right = as_floats(b);
-            S::product({left.view(), a.reading}, {right.view(), b.reading}, c, write);
+            const Factor<float, Space> a_floats{left.view(), a.reading};
+            const Factor<float, Space> b_floats{right.view(), b.reading};
+            if constexpr (std::same_as<C, float>) {
+                S::product(a_floats, b_floats, c, write);
+            } else {
+                Tensor<float, 2, Space> sums = as_floats(RoundedFactor<Space>{c, c.columns()});
+                S::product(a_floats, b_floats, sums.view(), write);
+                round_rows(*this, sums.view(), c);
+            }
         }
     }
 

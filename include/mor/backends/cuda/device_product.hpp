@@ -5,6 +5,7 @@
 
 #include <mor/backends/cuda/device_space.hpp>
 #include <mor/backends/cuda/product.hpp>
+#include <mor/core/bfloat16.hpp>
 #include <mor/core/types.hpp>
 
 #include <bit>
@@ -15,6 +16,7 @@
 #include <cublasLt.h>
 #include <map>
 #include <mutex>
+#include <type_traits>
 
 namespace mor::cuda {
 
@@ -29,8 +31,12 @@ struct ProductFactor {
     Reading reading = Reading::as_stored;
 };
 
-template <std::floating_point T>
-inline constexpr cudaDataType_t data_type_of = std::same_as<T, double> ? CUDA_R_64F : CUDA_R_32F;
+template <class T>
+inline constexpr cudaDataType_t data_type_of = CUDA_R_32F;
+template <>
+inline constexpr cudaDataType_t data_type_of<double> = CUDA_R_64F;
+template <>
+inline constexpr cudaDataType_t data_type_of<BFloat16> = CUDA_R_16BF;
 
 /// Computes products one after another, in the order of DeviceSpace. Several threads may ask at
 /// once.
@@ -52,15 +58,16 @@ public:
     }
 
     /// c (=, +=) a b: a [m, k] and b [k, n] as they are read, of one type, c [m, n]; all dimensions
-    /// positive. Factors are multiplied as they are, a float not as TF32, and sums are in T. Throws
-    /// DeviceError.
-    template <std::floating_point T>
+    /// positive. Factors are multiplied as they are, a float not as TF32; sums are in T, of
+    /// BFloat16 in float, rounded once. Throws DeviceError.
+    template <class T>
     void run(const ProductFactor& a, const ProductFactor& b, View<T, 2, DeviceSpace> c,
              Write write) {
         const Shape shape = shape_of(a, b, c);
         Problem problem{shape};
-        const T one = 1;
-        const T kept = write == Write::accumulate ? T{1} : T{0};  // of what c holds
+        using Sum = std::conditional_t<std::same_as<T, double>, double, float>;
+        const Sum one = 1;
+        const Sum kept = write == Write::accumulate ? Sum{1} : Sum{0};  // of what c holds
         const std::lock_guard lock{mutex_};
         const Plan plan = plan_for(shape, problem);
         // What is b to us comes first; see Problem.
@@ -82,7 +89,7 @@ private:
         Reading a_reading = Reading::as_stored;
         Reading b_reading = Reading::as_stored;
         cudaDataType_t factor_type = CUDA_R_32F;
-        cudaDataType_t sum_type = CUDA_R_32F;
+        cudaDataType_t result_type = CUDA_R_32F;
         Index a_pitch = 0;
         Index b_pitch = 0;
         std::uint32_t a_alignment = 1;
@@ -96,16 +103,16 @@ private:
     /// transposed one to it, so it is asked for c^T = b^T a^T.
     struct Problem {
         explicit Problem(const Shape& shape) {
-            expect_success(cublasLtMatmulDescInit(&operation,
-                                                  shape.sum_type == CUDA_R_64F ? CUBLAS_COMPUTE_64F
-                                                                               : CUBLAS_COMPUTE_32F,
-                                                  shape.sum_type),
+            const bool is_double = shape.result_type == CUDA_R_64F;
+            expect_success(cublasLtMatmulDescInit(
+                               &operation, is_double ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
+                               is_double ? CUDA_R_64F : CUDA_R_32F),
                            "cublasLtMatmulDescInit");
             read(CUBLASLT_MATMUL_DESC_TRANSA, shape.b_reading);
             read(CUBLASLT_MATMUL_DESC_TRANSB, shape.a_reading);
             describe(a, shape.factor_type, shape.m, shape.k, shape.a_reading, shape.a_pitch);
             describe(b, shape.factor_type, shape.k, shape.n, shape.b_reading, shape.b_pitch);
-            describe(c, shape.sum_type, shape.m, shape.n, Reading::as_stored, shape.n);
+            describe(c, shape.result_type, shape.m, shape.n, Reading::as_stored, shape.n);
         }
 
         cublasLtMatmulDescOpaque_t operation{};
@@ -146,7 +153,7 @@ private:
                 .a_reading = a.reading,
                 .b_reading = b.reading,
                 .factor_type = a.type,
-                .sum_type = data_type_of<T>,
+                .result_type = data_type_of<T>,
                 .a_pitch = a.pitch,
                 .b_pitch = b.pitch,
                 .a_alignment = row_alignment(a.data, a.pitch, a.type),

@@ -123,9 +123,10 @@ public:
     }
 
     /// The same with both factors rounded to the nearest BFloat16: each a Factor<float, Space>, or
-    /// a RoundedFactor<Space>, which is so already. Sums are in float.
-    template <class A, class B>
-    void product_of_rounded(const A& a, const B& b, View<float, 2, Space> c, Write write) const {
+    /// a RoundedFactor<Space>, which is so already. Sums are in float; c is of float, or of
+    /// BFloat16, to which they are rounded once.
+    template <class A, class B, class C>
+    void product_of_rounded(const A& a, const B& b, View<C, 2, Space> c, Write write) const {
         if (has_terms(a, c, write)) {
             // The factors' memory is used again by the next product, which comes after this one.
             const std::lock_guard lock{state_->rounding};

@@ -15,6 +15,7 @@
 #include <mor/backends/cuda/halting.hpp>
 #include <mor/backends/cuda/linear.hpp>
 #include <mor/backends/cuda/optimizer.hpp>
+#include <mor/backends/cuda/product_input.hpp>
 #include <mor/backends/cuda/rms_norm.hpp>
 #include <mor/backends/cuda/rope.hpp>
 #include <mor/backends/cuda/router_loss.hpp>

@@ -15,14 +15,16 @@ namespace mor {
 namespace cuda::detail {
 
 template <class B>
-[[nodiscard]] Factor<typename B::Element, typename B::Space> factor(ConstMatrixView<B> x) {
-    return {x};
+[[nodiscard]] Factor<typename B::Element, typename B::Space> factor(
+    ConstMatrixView<B> x, Reading reading = Reading::as_stored) {
+    return {x, reading};
 }
 /// What is rounded already has its rows one after another.
 template <class B>
     requires std::same_as<InputElement<B>, BFloat16>
-[[nodiscard]] RoundedFactor<typename B::Space> factor(ConstInputView<B> x) {
-    return {x, x.columns()};
+[[nodiscard]] RoundedFactor<typename B::Space> factor(ConstInputView<B> x,
+                                                      Reading reading = Reading::as_stored) {
+    return {x, x.columns(), reading};
 }
 
 }  // namespace cuda::detail
@@ -32,18 +34,17 @@ template <class T, class S>
 struct Kernel<op::Linear, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    template <ProductInput<B> X>
-    static void run(Context<B>& context, X x, ConstMatrixView<B> weight, MatrixView<B> y,
-                    Write write) {
+    template <ProductInput<B> X, ProductOutput<B> Y>
+    static void run(Context<B>& context, X x, ConstMatrixView<B> weight, Y y, Write write) {
         using Factor = cuda::Factor<T, typename B::Space>;
         context.backend().system().product(cuda::detail::factor<B>(x),
                                            Factor{weight, cuda::Reading::transposed}, y, write);
     }
 
     /// The same with a weight that is rounded already, to the bit.
-    template <ProductInput<B> X>
-    static void run(Context<B>& context, X x, const typename B::PackedWeight& weight,
-                    MatrixView<B> y, Write write) {
+    template <ProductInput<B> X, ProductOutput<B> Y>
+    static void run(Context<B>& context, X x, const typename B::PackedWeight& weight, Y y,
+                    Write write) {
         context.backend().system().product(cuda::detail::factor<B>(x),
                                            weight.factor(cuda::Reading::transposed), y, write);
     }
@@ -54,18 +55,18 @@ template <class T, class S>
 struct Kernel<op::LinearBackwardInput, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    static void run(Context<B>& context, ConstMatrixView<B> dy, ConstMatrixView<B> weight,
-                    MatrixView<B> dx, Write write) {
+    template <ProductInput<B> DY, ProductOutput<B> DX>
+    static void run(Context<B>& context, DY dy, ConstMatrixView<B> weight, DX dx, Write write) {
         using Factor = cuda::Factor<T, typename B::Space>;
-        context.backend().system().product(Factor{dy}, Factor{weight}, dx, write);
+        context.backend().system().product(cuda::detail::factor<B>(dy), Factor{weight}, dx, write);
     }
 
     /// The same with a weight that is rounded already, to the bit.
-    static void run(Context<B>& context, ConstMatrixView<B> dy,
-                    const typename B::PackedWeight& weight, MatrixView<B> dx, Write write) {
-        using Factor = cuda::Factor<T, typename B::Space>;
-        context.backend().system().product(Factor{dy}, weight.factor(cuda::Reading::as_stored), dx,
-                                           write);
+    template <ProductInput<B> DY, ProductOutput<B> DX>
+    static void run(Context<B>& context, DY dy, const typename B::PackedWeight& weight, DX dx,
+                    Write write) {
+        context.backend().system().product(cuda::detail::factor<B>(dy),
+                                           weight.factor(cuda::Reading::as_stored), dx, write);
     }
 };
 
@@ -74,10 +75,9 @@ template <class T, class S>
 struct Kernel<op::LinearBackwardWeight, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    template <ProductInput<B> X>
-    static void run(Context<B>& context, ConstMatrixView<B> dy, X x, MatrixView<B> dweight) {
-        using Factor = cuda::Factor<T, typename B::Space>;
-        context.backend().system().product(Factor{dy, cuda::Reading::transposed},
+    template <ProductInput<B> DY, ProductInput<B> X>
+    static void run(Context<B>& context, DY dy, X x, MatrixView<B> dweight) {
+        context.backend().system().product(cuda::detail::factor<B>(dy, cuda::Reading::transposed),
                                            cuda::detail::factor<B>(x), dweight, Write::accumulate);
     }
 };

@@ -66,7 +66,8 @@ struct RoundRows {
 
 }  // namespace detail
 
-/// Rounds the elements of a matrix to the nearest BFloat16. to [rows, rounded_pitch(columns)].
+/// Rounds the elements of a matrix to the nearest BFloat16. to [rows, columns], or more columns,
+/// which become 0.
 template <System S>
 void round_rows(const S& system, View<const float, 2, typename S::Space> from,
                 View<BFloat16, 2, typename S::Space> to) {

@@ -16,13 +16,13 @@ template <class T, class S>
 struct Kernel<op::SwiGlu, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    template <class Y>
-    static void run(Context<B>& context, ConstMatrixView<B> gate, ConstMatrixView<B> up,
-                    View<Y, 2, typename B::Space> y) {
+    template <class Gate, class Up, class Y>
+    static void run(Context<B>& context, Gate gate, Up up, Y y) {
         context.backend().system().for_each(gate.size(), [=] MOR_KERNEL(Index i) {
-            const T g = cuda::in_kernel(gate.flat())[i];
+            const T g = cuda::widened(cuda::in_kernel(gate.flat())[i]);
+            const T u = cuda::widened(cuda::in_kernel(up.flat())[i]);
             cuda::in_kernel(y.flat())[i] =
-                cuda::rounded_to<Y>(g / (T{1} + std::exp(-g)) * cuda::in_kernel(up.flat())[i]);
+                cuda::rounded_to<typename Y::Number>(g / (T{1} + std::exp(-g)) * u);
         });
     }
 };
@@ -32,15 +32,16 @@ template <class T, class S>
 struct Kernel<op::SwiGluBackward, Cuda<T, S>> {
     using B = Cuda<T, S>;
 
-    static void run(Context<B>& context, ConstMatrixView<B> gate, ConstMatrixView<B> up,
-                    ConstMatrixView<B> dy, MatrixView<B> dgate, MatrixView<B> dup) {
+    template <class Gate, class Up, class DY, class DGate, class DUp>
+    static void run(Context<B>& context, Gate gate, Up up, DY dy, DGate dgate, DUp dup) {
         context.backend().system().for_each(gate.size(), [=] MOR_KERNEL(Index i) {
-            const T g = cuda::in_kernel(gate.flat())[i];
-            const T u = cuda::in_kernel(up.flat())[i];
-            const T d = cuda::in_kernel(dy.flat())[i];
+            const T g = cuda::widened(cuda::in_kernel(gate.flat())[i]);
+            const T u = cuda::widened(cuda::in_kernel(up.flat())[i]);
+            const T d = cuda::widened(cuda::in_kernel(dy.flat())[i]);
             const T s = T{1} / (T{1} + std::exp(-g));
-            cuda::in_kernel(dgate.flat())[i] = d * u * s * (T{1} + g * (T{1} - s));
-            cuda::in_kernel(dup.flat())[i] = d * g * s;
+            cuda::in_kernel(dgate.flat())[i] =
+                cuda::rounded_to<typename DGate::Number>(d * u * s * (T{1} + g * (T{1} - s)));
+            cuda::in_kernel(dup.flat())[i] = cuda::rounded_to<typename DUp::Number>(d * g * s);
         });
     }
 };

@@ -45,18 +45,16 @@ class LowRankProjection {
         Use(Weight& shared, Adapter* adapter, double scale)
             : shared_{shared}, adapter_{adapter}, scale_{scale} {}
 
-        template <ProductInput<B> X>
-        void forward(Context<B>& context, X x, MatrixView<B> y,
-                     Write write = Write::overwrite) const {
+        template <ProductInput<B> X, ProductOutput<B> Y>
+        void forward(Context<B>& context, X x, Y y, Write write = Write::overwrite) const {
             shared_.forward(context, x, y, write);
             if (adapter_ != nullptr) {
                 const typename Arena<typename B::Space>::Scope scope{context.arena()};
                 adapter_->up.forward(context, narrow(context, x), y, Write::accumulate);
             }
         }
-        template <ProductInput<B> X>
-        void backward(Context<B>& context, X x, ConstMatrixView<B> dy, MatrixView<B> dx,
-                      Write write) {
+        template <ProductInput<B> X, ProductInput<B> DY, ProductOutput<B> DX>
+        void backward(Context<B>& context, X x, DY dy, DX dx, Write write) {
             shared_.backward(context, x, dy, dx, write);
             if (adapter_ != nullptr) {
                 const typename Arena<typename B::Space>::Scope scope{context.arena()};
