@@ -14,10 +14,12 @@
 
 #include <cmath>
 #include <concepts>
+#include <cstdint>
 #include <functional>
 #include <iterator>
 #include <numeric>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -78,11 +80,12 @@ struct Pass {
     std::vector<float> gradients = {};
 };
 template <class A, mor::Backend B>
-Pass run_pass() {
+Pass run_pass(std::uint64_t seed) {
     B backend;
     mor::Model<A, B> model{backend, small_config<A>(), small_options<A>(), 3};
     fill_zero_parameters(model);
-    const Sequences sequences = random_sequences({9, 1, 21, 40, 35, 28}, model.config().vocab_size);
+    const Sequences sequences =
+        random_sequences({9, 1, 21, 40, 35, 28}, model.config().vocab_size, seed);
     mor::Context<B> context{backend};
     mor::Trace<A, B> trace;
     Pass pass;
@@ -136,11 +139,13 @@ TEST_CASE_TEMPLATE("kept weights train and generate the same, to the bit", A, mo
 TEST_CASE_TEMPLATE(
     "activations that are kept rounded change loss and gradients no more than products", A,
     mor::Vanilla, mor::MoRExpert<mor::MiddleCycle>, mor::MoRToken<mor::Cycle>, SequenceLowRank,
-    ExpertPrompt, CyclePonder) {
-    const Pass exact = run_pass<A, mor::Reference<float>>();
-    const Pass products = run_pass<A, FloatInputs>();
-    const Pass activations = run_pass<A, Tested>();
-    REQUIRE(products.depths == exact.depths);  // no score is so near another
+    ExpertPrompt, CyclePonder, MiddleExitGate) {
+    // Tokens of which no score is so near another that rounding changes where they go.
+    constexpr std::uint64_t seed = std::is_same_v<A, ExpertPrompt> ? 1 : 6;
+    const Pass exact = run_pass<A, mor::Reference<float>>(seed);
+    const Pass products = run_pass<A, FloatInputs>(seed);
+    const Pass activations = run_pass<A, Tested>(seed);
+    REQUIRE(products.depths == exact.depths);
     REQUIRE(activations.depths == exact.depths);
     CHECK(std::abs(activations.loss / exact.loss - 1) < 1e-3);
     CHECK(distance(activations.gradients, exact.gradients) <
@@ -152,9 +157,10 @@ TEST_CASE_TEMPLATE("activations that are kept rounded take half the memory", A, 
     const Sequences sequences = random_sequences({60, 60, 8}, 29);
     const mor::ModelConfig config = small_config<A>();
     const Index rows = std::ssize(sequences.tokens);
-    // Of a row: norms, what SwiGLU keeps, the last norm.
+    // Of a row: norms, what SwiGLU keeps, what attention reads and makes, the last norm.
+    const Index attention = 2 * (config.num_heads + config.num_kv_heads) * config.head_dim;
     const Index numbers =
-        config.num_layers * (2 * config.hidden_size + 3 * config.intermediate_size) +
+        config.num_layers * (2 * config.hidden_size + 3 * config.intermediate_size + attention) +
         config.hidden_size;
     CHECK(kept_bytes<A, FloatInputs>(sequences) - kept_bytes<A, Tested>(sequences) ==
           rows * numbers * 2);

@@ -24,7 +24,7 @@ namespace mor {
 
 template <Backend B>
 class KeyValueCache {
-    using Element = typename B::Element;
+    using Number = InputElement<B>;
     using Space = typename B::Space;
 
 public:
@@ -60,8 +60,8 @@ public:
     }
 
     /// Stores keys and values [rows, key_width] of the layer's active rows.
-    void append(Context<B>& context, Index layer, const Rows<B>& rows, ConstMatrixView<B> keys,
-                ConstMatrixView<B> values) {
+    void append(Context<B>& context, Index layer, const Rows<B>& rows, ConstInputView<B> keys,
+                ConstInputView<B> values) {
         Table& table = at(layer);
         scratch_.read(rows);
         std::size_t longest = 0;
@@ -108,8 +108,8 @@ public:
     }
 
     /// Replaces the entries at the positions of `rows`, which the layer's table must have.
-    void replace(Context<B>& context, Index layer, const Rows<B>& rows, ConstMatrixView<B> keys,
-                 ConstMatrixView<B> values) {
+    void replace(Context<B>& context, Index layer, const Rows<B>& rows, ConstInputView<B> keys,
+                 ConstInputView<B> values) {
         Table& table = at(layer);
         scratch_.read(rows);
         std::vector<Index>& places = scratch_.begin;
@@ -160,7 +160,7 @@ public:
         for (Index layer = 0; layer < num_layers(); ++layer) {
             entries += num_entries(layer);
         }
-        return entries * key_width_ * 2 * static_cast<Index>(sizeof(Element));
+        return entries * key_width_ * 2 * static_cast<Index>(sizeof(Number));
     }
 
     [[nodiscard]] Index bytes_reserved() const {
@@ -173,8 +173,8 @@ public:
 
 private:
     struct Table {
-        Tensor<Element, 2, Space> keys;  // [sequences * capacity, key_width]
-        Tensor<Element, 2, Space> values;
+        Tensor<Number, 2, Space> keys;  // [sequences * capacity, key_width]
+        Tensor<Number, 2, Space> values;
         Index capacity = 0;                         // entries a sequence has room for
         std::vector<std::vector<Index>> positions;  // [sequences][stored], ascending
     };
@@ -205,7 +205,7 @@ private:
     };
 
     static void write(Context<B>& context, Table& table, const std::vector<Index>& places,
-                      ConstMatrixView<B> keys, ConstMatrixView<B> values) {
+                      ConstInputView<B> keys, ConstInputView<B> values) {
         const typename Arena<Space>::Scope scope{context.arena()};
         const IndexView<B> destination = context.indices(std::ssize(places));
         from_host(destination, places);
@@ -222,8 +222,8 @@ private:
         constexpr Index smallest = 32;
         const Index capacity = std::max({entries, 2 * table.capacity, smallest});
         const std::array<Index, 2> extents{num_sequences() * capacity, key_width_};
-        Tensor<Element, 2, Space> keys{extents};
-        Tensor<Element, 2, Space> values{extents};
+        Tensor<Number, 2, Space> keys{extents};
+        Tensor<Number, 2, Space> values{extents};
         for (Index s = 0; s < num_sequences() && table.capacity > 0; ++s) {
             const Index stored = std::ssize(table.positions[static_cast<std::size_t>(s)]);
             const Index old = s * table.capacity;

@@ -10,8 +10,10 @@
 #include <mor/ops/attention.hpp>
 #include <mor/ops/copy.hpp>
 #include <mor/ops/linear.hpp>
+#include <mor/ops/product_input.hpp>
 
 #include <string>
+#include <type_traits>
 
 namespace mor {
 
@@ -20,14 +22,16 @@ template <Backend B, class Relaxation = NoRelaxation>
 class Attention {
     using Projection = typename Relaxation::template Projection<B>;
     using Prompt = typename Relaxation::template Prompt<B>;
+    /// The output projection alone reads what attention makes, unless a prompt adds to it.
+    using Mixed = std::conditional_t<Prompt::is_empty, InputView<B>, MatrixView<B>>;
 
 public:
     struct Saved {
-        ConstInputView<B> x;    // [rows, hidden]
-        MatrixView<B> queries;  // [rows, heads * head_dim]
+        ConstInputView<B> x;   // [rows, hidden]
+        InputView<B> queries;  // [rows, heads * head_dim]
         KeyValues<B> visible;
-        MatrixView<B> attended;   // [rows, heads * head_dim] the output of attention
-        MatrixView<B> mixed;      // the same, with what a prompt added
+        Mixed attended;           // [rows, heads * head_dim] the output of attention
+        Mixed mixed;              // the same, with what a prompt added
         MatrixView<B> logsumexp;  // [rows, heads]
         typename Prompt::Saved prompt;
     };
@@ -47,25 +51,25 @@ public:
     void forward(Context<B>& context, const LayerInput<B>& input, ConstInputView<B> x,
                  Source& source, MatrixView<B> residual, Saved& saved) const {
         saved.x = x;
-        saved.queries = context.matrix(x.rows(), query_width());
+        saved.queries = context.input_matrix(x.rows(), query_width());
         query_.at(input.use).forward(context, x, saved.queries);
         input.rotary.rotate(context, input.positions, saved.queries, Rotation::forward);
         if (source.computes()) {
-            const MatrixView<B> keys = context.matrix(x.rows(), key_width());
-            const MatrixView<B> values = context.matrix(x.rows(), key_width());
+            const InputView<B> keys = context.input_matrix(x.rows(), key_width());
+            const InputView<B> values = context.input_matrix(x.rows(), key_width());
             key_.at(input.use).forward(context, x, keys);
             input.rotary.rotate(context, input.positions, keys, Rotation::forward);
             value_.at(input.use).forward(context, x, values);
             source.publish(context, keys, values);
         }
         saved.visible = source.visible(context);
-        saved.attended = context.matrix(x.rows(), query_width());
+        saved.attended = mixed_matrix(context, x.rows());
         saved.logsumexp = context.matrix(x.rows(), shape_.heads);
         ops::attention<B>(context, shape_, saved.queries, saved.visible.keys, saved.visible.values,
                           saved.visible.ranges, saved.attended, saved.logsumexp);
         saved.mixed = saved.attended;
         if constexpr (!Prompt::is_empty) {
-            saved.mixed = context.matrix(x.rows(), query_width());
+            saved.mixed = mixed_matrix(context, x.rows());
             ops::copy<B>(context, saved.attended, saved.mixed);
             prompt_.forward(context, input.use, shape_, key_.at(input.use), value_.at(input.use),
                             saved.queries, saved.mixed, saved.prompt);
@@ -77,9 +81,11 @@ public:
     template <KeyValueGradientSource<B> Source>
     void backward(Context<B>& context, const LayerInput<B>& input, const Saved& saved,
                   Source& source, ConstMatrixView<B> dresidual, MatrixView<B> dx) {
-        const MatrixView<B> dmixed = context.matrix(dresidual.rows(), query_width());
-        output_.at(input.use).backward(context, saved.mixed, dresidual, dmixed, Write::overwrite);
-        const MatrixView<B> dqueries = context.matrix(dresidual.rows(), query_width());
+        const Mixed dmixed = mixed_matrix(context, dresidual.rows());
+        output_.at(input.use).backward(context, saved.mixed,
+                                       ops::to_product_input(context, dresidual), dmixed,
+                                       Write::overwrite);
+        const Mixed dqueries = mixed_matrix(context, dresidual.rows());
         const KeyValueGradients<B> dvisible = source.visible(context);
         ops::attention_backward<B>(context, shape_, saved.queries, saved.visible.keys,
                                    saved.visible.values, saved.visible.ranges, saved.attended,
@@ -94,8 +100,12 @@ public:
         if (source.computes()) {
             const KeyValueGradients<B> own = source.own(context);
             input.rotary.rotate(context, input.positions, own.keys, Rotation::backward);
-            key_.at(input.use).backward(context, saved.x, own.keys, dx, Write::accumulate);
-            value_.at(input.use).backward(context, saved.x, own.values, dx, Write::accumulate);
+            key_.at(input.use).backward(context, saved.x,
+                                        ops::to_product_input<B>(context, own.keys), dx,
+                                        Write::accumulate);
+            value_.at(input.use).backward(context, saved.x,
+                                          ops::to_product_input<B>(context, own.values), dx,
+                                          Write::accumulate);
         }
     }
 
@@ -119,6 +129,14 @@ public:
 private:
     [[nodiscard]] Index query_width() const { return shape_.heads * shape_.head_dim; }
     [[nodiscard]] Index key_width() const { return shape_.kv_heads * shape_.head_dim; }
+
+    [[nodiscard]] Mixed mixed_matrix(Context<B>& context, Index rows) const {
+        if constexpr (Prompt::is_empty) {
+            return context.input_matrix(rows, query_width());
+        } else {
+            return context.matrix(rows, query_width());
+        }
+    }
 
     static Projection make(const LayerUses& uses, const std::string& letter,
                            const typename Relaxation::Options& options, Index inputs,

@@ -14,12 +14,12 @@ namespace mor {
 /// Keys and values [key rows, kv_heads * head_dim] and which of them each query row sees.
 template <Backend B>
 struct KeyValues {
-    ConstMatrixView<B> keys;
-    ConstMatrixView<B> values;
+    ConstInputView<B> keys;
+    ConstInputView<B> values;
     KeyRanges<B> ranges;
 };
 
-/// Where the gradients of such keys and values add up.
+/// Where the gradients of such keys and values add up: in elements, for several layers may add.
 template <Backend B>
 struct KeyValueGradients {
     MatrixView<B> keys;
@@ -28,7 +28,7 @@ struct KeyValueGradients {
 
 /// One layer's access to keys and values during one pass.
 template <class S, class B>
-concept KeyValueSource = requires(S& source, Context<B>& context, MatrixView<B> rows) {
+concept KeyValueSource = requires(S& source, Context<B>& context, InputView<B> rows) {
     // Whether this layer computes keys and values of its own for its rows.
     { source.computes() } -> std::same_as<bool>;
     // Hands over keys (already rotated) and values [rows, kv_heads * head_dim].

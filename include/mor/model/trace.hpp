@@ -51,8 +51,8 @@ struct Trace {
         Rows<B> rows;              // that passed through the layer
         ConstIndexView<B> places;  // which rows of the recursion's input they are
         bool ran = false;          // false if no row was left
-        MatrixView<B> keys;        // what it attended to, if it computed any of it
-        MatrixView<B> values;
+        InputView<B> keys;         // what it attended to, if it computed any of it
+        InputView<B> values;
         KeyValueGradients<B> gradients;  // of its own keys and values, once backward needs them
     };
     struct Step {

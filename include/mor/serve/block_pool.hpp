@@ -14,7 +14,7 @@ namespace mor {
 template <Backend B>
 class BlockPool {
 public:
-    using Element = typename B::Element;
+    using Number = InputElement<B>;
 
     /// `num_blocks` blocks of `block_size` entries of key_width keys and as many values.
     BlockPool(Index num_blocks, Index block_size, Index key_width)
@@ -29,7 +29,7 @@ public:
 
     /// Bytes of the keys and values of one block.
     [[nodiscard]] static Index block_bytes(Index block_size, Index key_width) {
-        return 2 * block_size * key_width * static_cast<Index>(sizeof(Element));
+        return 2 * block_size * key_width * static_cast<Index>(sizeof(Number));
     }
 
     [[nodiscard]] Index block_size() const { return block_size_; }
@@ -76,8 +76,8 @@ public:
     }
 
     /// [blocks * block_size, key_width]
-    [[nodiscard]] MatrixView<B> keys() { return keys_.view(); }
-    [[nodiscard]] MatrixView<B> values() { return values_.view(); }
+    [[nodiscard]] InputView<B> keys() { return keys_.view(); }
+    [[nodiscard]] InputView<B> values() { return values_.view(); }
     [[nodiscard]] Index key_width() const { return keys_.extents()[1]; }
 
 private:
@@ -93,8 +93,8 @@ private:
     }
 
     Index block_size_;
-    Tensor<Element, 2, typename B::Space> keys_;
-    Tensor<Element, 2, typename B::Space> values_;
+    Tensor<Number, 2, typename B::Space> keys_;
+    Tensor<Number, 2, typename B::Space> values_;
     std::vector<References> references_;  // [blocks]
     std::vector<Index> free_;
     Index num_only_kept_ = 0;

@@ -12,7 +12,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <limits>
+#include <memory>
 
 namespace mor::cuda::detail {
 
@@ -206,18 +209,42 @@ private:
     template <class Team>
     [[nodiscard]] MOR_HOST_DEVICE T multiply_keys(Team& team, Index key, int num_keys, Index column,
                                                   const Shared& shared) const {
+        const View<const X, 2> keys = in_kernel(inputs.k);
+        const bool is_aligned = inputs.dim() % Packet::size == 0 &&
+                                keys.columns() % Packet::size == 0 && column % Packet::size == 0 &&
+                                reinterpret_cast<std::uintptr_t>(keys.data()) % sizeof(Packet) == 0;
         T largest = -std::numeric_limits<T>::infinity();
         for (int j = static_cast<int>(team.rank()); j < num_keys;
              j += static_cast<int>(team.size())) {
-            const X* const numbers = in_kernel(inputs.k).row(key_row(key + j)).data() + column;
-            T score{0};
-            for (int c = 0; c < inputs.dim(); ++c) {
-                score += shared.query[c] * widened(numbers[c]);
-            }
+            const X* const numbers = keys.row(key_row(key + j)).data() + column;
+            const T score = multiply_key(shared.query, numbers, is_aligned);
             shared.weights[j] = score;
             largest = score > largest ? score : largest;
         }
         return largest;
+    }
+
+    /// What a thread loads at once.
+    struct Packet {
+        static constexpr int size = static_cast<int>(16 / sizeof(X));
+        X numbers[16 / sizeof(X)];
+    };
+
+    [[nodiscard]] MOR_HOST_DEVICE T multiply_key(const T* query, const X* key,
+                                                 bool is_aligned) const {
+        T score{0};
+        int c = 0;
+        for (; is_aligned && c < inputs.dim(); c += Packet::size) {
+            Packet packet;
+            std::memcpy(&packet, std::assume_aligned<sizeof(Packet)>(key + c), sizeof(Packet));
+            for (int r = 0; r < Packet::size; ++r) {
+                score += query[c + r] * widened(packet.numbers[r]);
+            }
+        }
+        for (; c < inputs.dim(); ++c) {
+            score += query[c] * widened(key[c]);
+        }
+        return score;
     }
 
     /// sums[slice] = the weighted values of every `slices`-th key.
