@@ -8,6 +8,7 @@
 #include <mor/ops/cross_entropy.hpp>
 
 #include <algorithm>
+#include <concepts>
 #include <span>
 
 namespace mor {
@@ -47,6 +48,17 @@ void for_each_piece(const Model<A, B>& model, Context<B>& context, const Trace<A
     }
 }
 
+/// Where the gradient of logits goes: to their place, as nobody reads them any more, unless
+/// products read other numbers.
+template <Backend B>
+[[nodiscard]] InputView<B> gradient_of(Context<B>& context, MatrixView<B> logits) {
+    if constexpr (std::same_as<InputElement<B>, typename B::Element>) {
+        return logits;
+    } else {
+        return context.input_matrix(logits.rows(), logits.columns());
+    }
+}
+
 }  // namespace detail
 
 /// Adds factor * the summed cross-entropy, in nats, of the rows of trace.normed against host
@@ -73,9 +85,9 @@ void language_model_loss(Model<A, B>& model, Context<B>& context, const Trace<A,
     detail::for_each_piece(
         model, context, trace, targets, rows_at_once,
         [&](Index first, MatrixView<B> logits, ConstTokenView<B> of_piece) {
-            const MatrixView<B> dlogits = logits;  // nobody reads them any more
-            ops::cross_entropy<B>(context, logits, of_piece, factor, dlogits, factor, sum);
             const Index rows = logits.rows();
+            const InputView<B> dlogits = detail::gradient_of(context, logits);
+            ops::cross_entropy<B>(context, logits, of_piece, factor, dlogits, factor, sum);
             model.embedding().project_backward(context, trace.normed.slice(first, rows), dlogits,
                                                dnormed.slice(first, rows));
         });
