@@ -212,7 +212,8 @@ private:
         std::vector<double> gather, select, compact, merge, block, backward;
         const auto pass = [&] {
             Stopwatch<B> watch{context};
-            model_.forward(context, {tokens, lengths}, {.training_step = 1}, trace, watch);
+            model_.forward(context, {tokens, lengths},
+                           {.training_step = 1, .computes_logits = false}, trace, watch);
             const double routers = 1e6 * backward_of_routers(context, trace);
             const auto keep = [&](std::vector<double>& all, mor::StepPhase phase) {
                 all.push_back(1e6 * watch.seconds(phase));

@@ -32,18 +32,23 @@ TEST_CASE_TEMPLATE_DEFINE("rms_norm and its gradient agree with the oracle", B, 
 }
 TEST_CASE_TEMPLATE_APPLY(rms_norm_agrees, BackendsUnderTest);
 
-TEST_CASE_TEMPLATE_DEFINE("rms_norm may write over its input", B, rms_norm_in_place) {
+TEST_CASE_TEMPLATE_DEFINE("rms_norm may write over its input, of which it makes a copy if asked to",
+                          B, rms_norm_in_place) {
     Bench<B> bench;
     auto x = bench.matrix(33, 96);
     auto weight = bench.vector(96);
     auto inverse_rms = bench.vector(33);
     auto y = bench.matrix(33, 96);
+    auto copy = bench.matrix(33, 96);
+    const auto before = mor::to_host(x.tested.view());
     bench.run([&](auto side) {
         ops::rms_norm(side.context, side(x), side(weight), 1e-5, side(y), side(inverse_rms));
-        ops::rms_norm(side.context, side(x), side(weight), 1e-5, side(x), side(inverse_rms));
+        ops::rms_norm(side.context, side(x), side(weight), 1e-5, side(x), side(inverse_rms),
+                      side(copy));
     });
     bench.expect_agreement(x, 96);
     CHECK(mor::to_host(x.tested.view()) == mor::to_host(y.tested.view()));
+    CHECK(mor::to_host(copy.tested.view()) == before);
 }
 TEST_CASE_TEMPLATE_APPLY(rms_norm_in_place, BackendsUnderTest);
 
@@ -76,6 +81,9 @@ TEST_CASE_TEMPLATE_DEFINE("rms_norm names the argument that does not fit", B, rm
                          "mor::ops::rms_norm: y is [7, 4], expected [7, 5]", mor::ShapeError);
     CHECK_THROWS_WITH_AS(forward(five, x, five),
                          "mor::ops::rms_norm: inverse_rms is [5], expected [7]", mor::ShapeError);
+    CHECK_THROWS_WITH_AS(ops::rms_norm<B>(context, x.view(), five.view(), 1e-5, x.view(),
+                                          seven.view(), wrong.view()),
+                         "mor::ops::rms_norm: copy is [7, 4], expected [7, 5]", mor::ShapeError);
     const auto backward = [&](auto& dy, auto& weight, auto& inverse_rms, auto& dx, auto& dweight) {
         ops::rms_norm_backward<B>(context, dy.view(), x.view(), weight.view(), inverse_rms.view(),
                                   dx.view(), dweight.view());

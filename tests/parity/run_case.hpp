@@ -247,23 +247,24 @@ private:
         compare_selection("train.");
 
         const double scale = 1.0 / static_cast<double>(case_.num_items);
-        const auto dlogits = context_.matrix(trace_.logits.rows(), trace_.logits.columns());
+        const auto dnormed = context_.matrix(trace_.normed.rows(), trace_.normed.columns());
         const mor::SumView<B> sum = context_.arena().template make_zero<double, 1>({1});
-        mor::language_model_loss<B>(context_, trace_.logits, case_.targets, scale, dlogits, 1.0,
-                                    sum);
-        mor::backward(model_, context_, trace_, dlogits, {.loss_scale = 1 / micro_batches(case_)});
+        mor::language_model_loss(model_, context_, trace_, case_.targets, scale, sum, dnormed);
+        mor::backward_below_head(model_, context_, trace_, dnormed,
+                                 {.loss_scale = 1 / micro_batches(case_)});
         compare_losses(mor::to_host(sum).front(), scale);
         for_each_parameter("grad.", [this](const std::string& tensor, auto& parameter) {
             comparison_.numbers(Kind::gradients, tensor, mor::to_host(parameter.gradient()));
         });
     }
 
-    void compare_losses(double sum, double scale) {
+    void compare_losses(double loss, double scale) {
         const auto counted = std::count_if(case_.targets.begin(), case_.targets.end(),
                                            [](TokenId target) { return target >= 0; });
-        comparison_.number(Kind::losses, "loss.lm", sum * scale);
-        comparison_.number(Kind::losses, "loss.lm_mean", sum / static_cast<double>(counted));
-        double total = sum * scale;
+        comparison_.number(Kind::losses, "loss.lm", loss);
+        comparison_.number(Kind::losses, "loss.lm_mean",
+                           loss / scale / static_cast<double>(counted));
+        double total = loss;
         for (const mor::LossTerm& term : trace_.losses.to_host()) {
             if (case_.has_auxiliary_router && term.name == "selection") {
                 comparison_.number(Kind::losses, "loss.second_backward", term.value);

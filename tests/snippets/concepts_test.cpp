@@ -109,9 +109,7 @@ public:
     template <mor::KeyValueSource<B> Source>
     void forward(mor::Context<B>& context, mor::MatrixView<B> x, const mor::LayerInput<B>& input,
                  Source& /*source*/, Saved& saved) const {
-        const auto kept = context.matrix(x.rows(), x.columns());
-        mor::ops::copy<B>(context, x, kept);
-        const auto normed = norm_.forward(context, kept, saved.norm);
+        const auto normed = norm_.forward_copying(context, x, saved.norm);
         mlp_.forward(context, input.use, normed, x, saved.mlp);
     }
 

@@ -7,7 +7,6 @@
 #include <mor/layers/concept.hpp>
 #include <mor/layers/relaxation/none.hpp>
 #include <mor/layers/swiglu.hpp>
-#include <mor/ops/copy.hpp>
 
 #include <string_view>
 
@@ -45,7 +44,7 @@ public:
     void forward(Context<B>& context, MatrixView<B> x, const LayerInput<B>& input, Source& source,
                  Saved& saved) const {
         const auto normed = [&](const Norm& norm, typename RmsNorm<B>::Saved& own) {
-            return norm.at(input.use).forward(context, copy(context, x), own);
+            return norm.at(input.use).forward_copying(context, x, own);
         };
         attention_.forward(context, input, normed(attention_norm_, saved.attention_norm), source, x,
                            saved.attention);
@@ -98,11 +97,6 @@ private:
             return detail::make_part<Output>(uses, "recursion_encoding", options,
                                              config.hidden_size);
         }
-    }
-    static ConstMatrixView<B> copy(Context<B>& context, ConstMatrixView<B> x) {
-        const MatrixView<B> kept = context.matrix(x.rows(), x.columns());
-        ops::copy(context, x, kept);
-        return kept;
     }
 
     Norm attention_norm_;

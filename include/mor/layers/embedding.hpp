@@ -45,7 +45,8 @@ public:
     }
 
     /// Writes dx [rows, hidden] and adds to the gradient of the head, or of the tied table.
-    void project_backward(Context<B>& context, ConstInputView<B> x, ConstMatrixView<B> dlogits,
+    template <ProductInput<B> DLogits>
+    void project_backward(Context<B>& context, ConstInputView<B> x, DLogits dlogits,
                           MatrixView<B> dx) {
         if (head_) {
             head_->backward(context, x, dlogits, dx, Write::overwrite);

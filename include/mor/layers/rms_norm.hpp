@@ -32,9 +32,14 @@ public:
     [[nodiscard]] InputView<B> forward(Context<B>& context, ConstMatrixView<B> x,
                                        Saved& saved) const {
         saved = {x, context.vector(x.rows())};
-        const InputView<B> y = context.input_matrix(x.rows(), x.columns());
-        ops::rms_norm(context, x, weight_.value(), epsilon_, y, saved.inverse_rms);
-        return y;
+        return write(context, x, {}, saved);
+    }
+    /// The same for an x that changes before backward: a copy is kept, made in the same pass.
+    [[nodiscard]] InputView<B> forward_copying(Context<B>& context, ConstMatrixView<B> x,
+                                               Saved& saved) const {
+        const MatrixView<B> copy = context.matrix(x.rows(), x.columns());
+        saved = {copy, context.vector(x.rows())};
+        return write(context, x, copy, saved);
     }
 
     /// Adds to dx [rows, width] and to the weight's gradient, given dy [rows, width].
@@ -50,6 +55,13 @@ public:
     }
 
 private:
+    InputView<B> write(Context<B>& context, ConstMatrixView<B> x, MatrixView<B> copy,
+                       Saved& saved) const {
+        const InputView<B> y = context.input_matrix(x.rows(), x.columns());
+        ops::rms_norm(context, x, weight_.value(), epsilon_, y, saved.inverse_rms, copy);
+        return y;
+    }
+
     Parameter<B> weight_;
     double epsilon_;
 };

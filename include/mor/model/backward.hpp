@@ -134,27 +134,33 @@ private:
 
 }  // namespace detail
 
-/// Adds the gradient of a loss to every parameter, given that of the logits, [rows, vocabulary],
-/// of the pass that `trace` holds. The router's own losses are added to the objective and
-/// reported in trace.losses. Once for each forward pass: the trace is used up. Throws ShapeError if
-/// dlogits has another shape than trace.logits.
+/// Adds the gradient of a loss to every parameter below the head, given that of trace.normed,
+/// [rows, hidden], of the pass that `trace` holds. The router's own losses are added to the
+/// objective and reported in trace.losses. Once for each forward pass: the trace is used up. Throws
+/// ShapeError if dnormed has another shape than trace.normed.
 template <class A, Backend B>
-void backward(Model<A, B>& model, Context<B>& context, Trace<A, B>& trace,
-              ConstMatrixView<B> dlogits, const BackwardOptions& options = {}) {
+void backward_below_head(Model<A, B>& model, Context<B>& context, Trace<A, B>& trace,
+                         ConstMatrixView<B> dnormed, const BackwardOptions& options = {}) {
     if (options.losses == Write::overwrite) {
         trace.losses.clear();
     }
     for (auto& layer : trace.layers) {
         layer.gradients = {};
     }
-    const Index rows = trace.normed.rows();
-    const Index hidden = model.config().hidden_size;
-    const MatrixView<B> dnormed = context.matrix(rows, hidden);
-    model.embedding().project_backward(context, trace.normed, dlogits, dnormed);
-    const MatrixView<B> dx = context.zero_matrix(rows, hidden);
+    const MatrixView<B> dx = context.zero_matrix(trace.normed.rows(), trace.normed.columns());
     model.norm().backward(context, trace.norm, dnormed, dx);
     detail::BackwardWalk<A, B>{model, context, options, trace}.run(dx);
     model.embedding().embed_backward(context, trace.tokens, dx);
+}
+
+/// The same from the gradient of the logits, [rows, vocabulary], and for the head too; the pass
+/// need not have computed logits. Throws ShapeError if dlogits has another shape.
+template <class A, Backend B>
+void backward(Model<A, B>& model, Context<B>& context, Trace<A, B>& trace,
+              ConstMatrixView<B> dlogits, const BackwardOptions& options = {}) {
+    const MatrixView<B> dnormed = context.matrix(trace.normed.rows(), trace.normed.columns());
+    model.embedding().project_backward(context, trace.normed, dlogits, dnormed);
+    backward_below_head(model, context, trace, dnormed, options);
 }
 
 }  // namespace mor

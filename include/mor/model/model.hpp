@@ -74,9 +74,10 @@ public:
         initialize(seed);
     }
 
-    /// One pass over whole sequences that keeps what backward needs; trace.logits [rows, vocab].
-    /// Throws ShapeError if lengths and tokens do not fit, a token is outside the vocabulary, or a
-    /// sequence is longer than config.max_positions; ConfigError if options.depth is impossible.
+    /// One pass over whole sequences that keeps what backward needs; trace.logits [rows, vocab],
+    /// or empty without options.computes_logits. Throws ShapeError if lengths and tokens do not
+    /// fit, a token is outside the vocabulary, or a sequence is longer than config.max_positions;
+    /// ConfigError if options.depth is impossible.
     template <class Observer = NoObserver>
     void forward(Context<B>& context, const Batch& batch, const ForwardOptions& options,
                  Trace<A, B>& trace, Observer&& observer = {}) const {
@@ -86,7 +87,7 @@ public:
         const auto start = [](Index /*sequence*/) { return Index{0}; };
         const MatrixView<B> x = enter(context, batch, start, trace);
         const detail::WalkOptions<B> walk{.forward = options};
-        leave(context, detail::Walk{*this, context, walk, trace, observer}.run(x), trace);
+        leave(context, detail::Walk{*this, context, walk, trace, observer}.run(x), options, trace);
     }
 
     /// Continues each of the cache's sequences by lengths[s] >= 0 tokens, deciding causally.
@@ -119,7 +120,7 @@ public:
             ops::gather_rows<B>(context, x, walk.wanted, wanted);
             x = wanted;
         }
-        leave(context, x, trace);
+        leave(context, x, walk.forward, trace);
     }
 
     /// A cache of another backend cannot be used.
@@ -160,6 +161,7 @@ public:
     [[nodiscard]] const std::vector<detail::KeyUse>& key_uses() const { return key_uses_; }
     [[nodiscard]] const Rotary<B>& rotary() const { return rotary_; }
     [[nodiscard]] Embedding<B>& embedding() { return embedding_; }
+    [[nodiscard]] const Embedding<B>& embedding() const { return embedding_; }
     [[nodiscard]] RmsNorm<B>& norm() { return norm_; }
     [[nodiscard]] RouterWeights& router_weights() { return router_weights_; }
     [[nodiscard]] const RouterWeights& router_weights() const { return router_weights_; }
@@ -342,11 +344,15 @@ private:
         return x;
     }
 
-    /// Final norm and head.
-    void leave(Context<B>& context, ConstMatrixView<B> x, Trace<A, B>& trace) const {
+    /// Final norm and, if it is wanted, the head.
+    void leave(Context<B>& context, ConstMatrixView<B> x, const ForwardOptions& options,
+               Trace<A, B>& trace) const {
         trace.normed = norm_.forward(context, x, trace.norm);
-        trace.logits = context.matrix(x.rows(), config_.vocab_size);
-        embedding_.project(context, trace.normed, trace.logits);
+        trace.logits = {};
+        if (options.computes_logits) {
+            trace.logits = context.matrix(x.rows(), config_.vocab_size);
+            embedding_.project(context, trace.normed, trace.logits);
+        }
     }
 
     /// The last row of every sequence that is continued.

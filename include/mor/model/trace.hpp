@@ -88,7 +88,8 @@ struct Trace {
     ConstMatrixView<B> entered;  // hidden states entering the recursion, if they are injected
     typename RmsNorm<B>::Saved norm;
     InputView<B> normed;   // [rows, hidden]
-    MatrixView<B> logits;  // [rows, vocabulary], or [sequences, vocabulary] for last rows only
+    MatrixView<B> logits;  // [rows, vocabulary], or [sequences, vocabulary] for last rows only,
+                           // or empty if the pass ends before the head
     LossTerms<B> losses;   // of the router, of the last backward pass
     Host host;
 };

@@ -27,6 +27,7 @@ struct ForwardOptions {
     Decision decision = Decision::look_ahead;
     Index training_step = 0;  // from 1 on for schedules that warm up; 0: not training
     DepthControl depth = {};
+    bool computes_logits = true;  // false: the pass ends before the head, with trace.normed
 };
 
 namespace detail {

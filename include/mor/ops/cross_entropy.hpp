@@ -18,9 +18,9 @@ namespace ops {
 /// -log softmax(logits)[target], in nats. Writes dlogits = scale * (softmax(logits) -
 /// onehot(target)), and 0 in ignored rows; an empty dlogits skips the gradient.
 /// logits, dlogits [rows, vocabulary] (may alias), targets [rows], each below the vocabulary.
-template <Backend B>
+template <Backend B, ProductOutput<B> DLogits = MatrixView<B>>
 void cross_entropy(Context<B>& context, ConstMatrixView<B> logits, ConstTokenView<B> targets,
-                   double scale, MatrixView<B> dlogits, double factor, SumView<B> sum) {
+                   double scale, DLogits dlogits, double factor, SumView<B> sum) {
     expect_extents("cross_entropy", "sum", sum, {1});
     expect_extents("cross_entropy", "targets", targets, {logits.rows()});
     if (!dlogits.empty()) {

@@ -15,15 +15,18 @@ struct RmsNormBackward {};
 
 namespace ops {
 
-/// Writes y, as an InputView<B> for products alone, and, for the backward pass, inverse_rms[i] =
-/// 1 / rms(x[i]). x, y [rows, hidden], weight [hidden], inverse_rms [rows]; y may alias x.
+/// Writes y and, for the backward pass, inverse_rms[i] = 1 / rms(x[i]) and `copy` = x, unless that
+/// is empty. x, y, copy [rows, hidden], weight [hidden], inverse_rms [rows]; y may alias x.
 template <Backend B, ProductOutput<B> Y>
 void rms_norm(Context<B>& context, ConstMatrixView<B> x, ConstVectorView<B> weight, double epsilon,
-              Y y, VectorView<B> inverse_rms) {
+              Y y, VectorView<B> inverse_rms, MatrixView<B> copy = {}) {
     expect_extents("rms_norm", "weight", weight, {x.columns()});
     expect_extents("rms_norm", "y", y, x.extents());
     expect_extents("rms_norm", "inverse_rms", inverse_rms, {x.rows()});
-    Kernel<op::RmsNorm, B>::run(context, x, weight, epsilon, y, inverse_rms);
+    if (!copy.empty()) {
+        expect_extents("rms_norm", "copy", copy, x.extents());
+    }
+    Kernel<op::RmsNorm, B>::run(context, x, weight, epsilon, y, inverse_rms, copy);
 }
 
 /// Adds the gradient to dx [rows, hidden] and dweight [hidden].

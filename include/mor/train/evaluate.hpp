@@ -1,33 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The language-model loss, and its mean over held-out text.
+// The mean language-model loss over held-out text.
 #pragma once
 
 #include <mor/model/model.hpp>
-#include <mor/ops/cross_entropy.hpp>
 #include <mor/train/dataset.hpp>
+#include <mor/train/language_model_loss.hpp>
 
 #include <algorithm>
 #include <numbers>
-#include <span>
 
 namespace mor {
-
-/// Adds factor * the summed cross-entropy, in nats, of logits [rows, vocabulary] against host
-/// targets [rows] to sum [1]; negative targets are ignored. Writes scale * gradient to dlogits
-/// unless that is empty. Throws ShapeError if a target is outside the vocabulary.
-template <Backend B>
-void language_model_loss(Context<B>& context, ConstMatrixView<B> logits,
-                         std::span<const TokenId> targets, double scale, MatrixView<B> dlogits,
-                         double factor, SumView<B> sum) {
-    for (const TokenId target : targets) {
-        check<ShapeError>(target < logits.columns(), "mor::language_model_loss: target ", target,
-                          " is outside the vocabulary of ", logits.columns());
-    }
-    const auto view = context.arena().template make<TokenId, 1>({std::ssize(targets)});
-    B::Space::copy_from_host(view.data(), targets.data(), targets.size_bytes());
-    ops::cross_entropy<B>(context, logits, view, scale, dlogits, factor, sum);
-}
 
 struct EvaluationOptions {
     Index batch = 8;
@@ -72,12 +55,14 @@ template <class A, Backend B, TokenStream D>
             const Index begin = i * available / windows * options.sequence;
             batch.append(data, range.first + begin, std::min(options.sequence, scored - begin));
         }
-        model.forward(context, {batch.tokens, batch.lengths},
-                      {.decision = options.decision, .depth = options.depth}, trace);
+        model.forward(
+            context, {batch.tokens, batch.lengths},
+            {.decision = options.decision, .depth = options.depth, .computes_logits = false},
+            trace);
         for (const auto& step : trace.steps) {
             depth += static_cast<double>(step.active.size());
         }
-        language_model_loss<B>(context, trace.logits, batch.targets, 0.0, {}, 1.0, sum.view());
+        language_model_loss(model, context, trace, batch.targets, 1.0, sum.view());
         result.tokens += std::ssize(batch.targets);
     }
     const auto tokens = static_cast<double>(result.tokens);

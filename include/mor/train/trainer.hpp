@@ -8,6 +8,7 @@
 #include <mor/train/adamw.hpp>
 #include <mor/train/dataset.hpp>
 #include <mor/train/evaluate.hpp>
+#include <mor/train/language_model_loss.hpp>
 #include <mor/train/learning_rate.hpp>
 #include <mor/train/router_metrics.hpp>
 
@@ -183,13 +184,16 @@ private:
         const double share = 1.0 / static_cast<double>(options_.micro_batches);
         const double scale = share / static_cast<double>(batch_.targets.size());
         model_.forward(context_, {batch_.tokens, batch_.lengths},
-                       {.decision = Decision::look_ahead, .training_step = completed_ + 1}, trace_);
-        const MatrixView<B> dlogits = trace_.logits;  // nobody reads them any more
-        language_model_loss<B>(context_, trace_.logits, batch_.targets, scale, dlogits, scale,
-                               loss());
+                       {.decision = Decision::look_ahead,
+                        .training_step = completed_ + 1,
+                        .computes_logits = false},
+                       trace_);
+        const MatrixView<B> dnormed =
+            context_.matrix(trace_.normed.rows(), trace_.normed.columns());
+        language_model_loss(model_, context_, trace_, batch_.targets, scale, loss(), dnormed);
         report.tokens += std::ssize(batch_.targets);
-        backward(
-            model_, context_, trace_, dlogits,
+        backward_below_head(
+            model_, context_, trace_, dnormed,
             {.loss_scale = share, .losses = micro == 0 ? Write::overwrite : Write::accumulate});
         report.active_share.resize(trace_.steps.size(), 0.0);
         for (std::size_t r = 0; r < trace_.steps.size(); ++r) {

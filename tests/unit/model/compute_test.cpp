@@ -248,6 +248,23 @@ TEST_CASE_TEMPLATE("after the first pass nothing is allocated any more", A, MOR_
     CHECK(context.arena().capacity_bytes() == bytes);
 }
 
+TEST_CASE_TEMPLATE("a pass without logits ends before the head", A, mor::Vanilla,
+                   mor::MoRExpert<mor::MiddleCycle>) {
+    Cpu cpu{{.threads = 1}};
+    const auto model = make_model<A>(cpu);
+    const Sequences sequences = random_sequences({20, 10}, 29, 5);
+    mor::Context<Cpu> context{cpu};
+    mor::Trace<A, Cpu> trace;
+    model.forward(context, sequences.batch(), {}, trace);
+    const auto normed = to_host(mor::ConstMatrixView<Cpu>{trace.normed});
+    CHECK(trace.logits.rows() == 30);
+    const double with_head = context.flops();
+    model.forward(context, sequences.batch(), {.computes_logits = false}, trace);
+    CHECK(to_host(mor::ConstMatrixView<Cpu>{trace.normed}) == normed);
+    CHECK(trace.logits.empty());
+    CHECK(2 * with_head - context.flops() == 2 * 30 * 16 * 29);
+}
+
 TEST_CASE_TEMPLATE("the arena does not grow from token to token", A, mor::Recursive<mor::Cycle>,
                    mor::MoRExpert<mor::MiddleCycle>, mor::MoRToken<mor::Cycle>) {
     Cpu cpu{{.threads = 1}};

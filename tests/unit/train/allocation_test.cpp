@@ -2,7 +2,7 @@
 //
 // Once passes repeat they take no memory, neither for the arena nor for anything else: here every
 // operator new of the program is counted. (Eigen's own matrices, which take theirs elsewhere, are
-// in no kernel: kernels map views.)
+// in no kernel: kernels map views.) And what training never takes.
 #include "unit/model/small_model.hpp"
 #include <mor/backends/cpu/cpu.hpp>
 #include <mor/train/trainer.hpp>
@@ -131,6 +131,28 @@ TEST_CASE_TEMPLATE("prefill and decoding take no memory once the cache has room"
                    MOR_LAST_ROWS_ARCHITECTURES) {
     check_decoding<A>(1);
     check_decoding<A>(2);
+}
+
+TEST_CASE("neither training nor evaluation holds logits of all rows") {
+    using A = mor::Vanilla;
+    constexpr Index sequence = 64;
+    constexpr Index batch = 3 * mor::head_rows_at_once / sequence;
+    mor::ModelConfig config = mor::test::small_config<A>();
+    config.vocab_size = 2'048;
+    config.num_layers = 1;
+    Cpu cpu{{.threads = 2}};
+    mor::Model<A, Cpu> model{cpu, config};
+    const Noise noise;
+    const mor::TokenRange all{0, Noise::size()};
+    const auto bytes_of_logits =
+        static_cast<std::size_t>(batch * sequence * config.vocab_size) * sizeof(float);
+    mor::Trainer trainer{model, noise, all, {.steps = 1, .batch = batch, .sequence = sequence}};
+    trainer.step();
+    CHECK(trainer.context().arena().capacity_bytes() < bytes_of_logits);
+    mor::Context<Cpu> context{cpu};
+    (void)evaluate(model, context, noise, all,
+                   {.batch = batch, .sequence = sequence, .max_windows = batch});
+    CHECK(context.arena().capacity_bytes() < bytes_of_logits);
 }
 
 // Loss-free balancing moves its bias on the host, and is not among these.

@@ -127,17 +127,3 @@ TEST_CASE("a range without a window and impossible options are refused") {
     CHECK(throws_with<ConfigError>(evaluating({0, 50}, {.sequence = 10, .max_windows = 0}),
                                    {"max_windows"}));
 }
-
-TEST_CASE("a target outside the vocabulary is refused, a negative one ignored") {
-    Fixture f;
-    const auto logits = f.context.zero_matrix(2, 29);
-    const std::vector<mor::TokenId> outside{1, 29};
-    double sum = 1;
-    const auto add_loss = [&](const std::vector<mor::TokenId>& targets) {
-        mor::language_model_loss<Cpu>(f.context, logits, targets, 0, {}, 0.5, {&sum, {1}});
-    };
-    CHECK(throws_with<mor::ShapeError>([&] { add_loss(outside); },
-                                       {"target 29", "vocabulary of 29"}));
-    add_loss({1, -1});
-    CHECK(sum == doctest::Approx(1 + 0.5 * std::log(29.0)));
-}

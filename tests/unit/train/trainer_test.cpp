@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <mor/backends/cpu/cpu.hpp>
+#include <mor/ops/cross_entropy.hpp>
 #include <mor/train/trainer.hpp>
 
 #include <doctest/doctest.h>
@@ -69,8 +70,8 @@ TEST_CASE("a clipped update is AdamW on the gradient scaled to the clip's norm")
     twin.forward(context, {batch.tokens, batch.lengths}, {}, trace);
     const auto dlogits = context.matrix(24, 29);
     double loss = 0;
-    mor::language_model_loss<Cpu>(context, trace.logits, batch.targets, 1.0 / 24, dlogits, 1.0,
-                                  {&loss, {1}});
+    mor::ops::cross_entropy<Cpu>(context, trace.logits, {batch.targets.data(), {24}}, 1.0 / 24,
+                                 dlogits, 1.0, {&loss, {1}});
     mor::backward(twin, context, trace, dlogits);
     CHECK(report.loss == doctest::Approx(loss / 24).epsilon(1e-13));
     const double norm = gradient_norm(twin);
@@ -377,8 +378,8 @@ TEST_CASE("a second backward of the same trace gives the same gradients") {
     model.forward(context, {batch.tokens, batch.lengths}, {}, trace);
     const auto dlogits = context.matrix(24, 29);
     double loss = 0;
-    mor::language_model_loss<Cpu>(context, trace.logits, batch.targets, 1.0, dlogits, 1.0,
-                                  {&loss, {1}});
+    mor::ops::cross_entropy<Cpu>(context, trace.logits, {batch.targets.data(), {24}}, 1.0, dlogits,
+                                 1.0, {&loss, {1}});
     std::vector<std::vector<double>> gradients;
     for (int pass = 0; pass < 2; ++pass) {
         model.zero_gradients();

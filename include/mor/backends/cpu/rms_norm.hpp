@@ -15,7 +15,7 @@ namespace mor {
 template <class T, class Factor>
 struct Kernel<op::RmsNorm, Cpu<T, Factor>> {
     static void run(Context<Cpu<T, Factor>>& context, View<const T, 2> x, View<const T, 1> weight,
-                    double epsilon, View<T, 2> y, View<T, 1> inverse_rms) {
+                    double epsilon, View<T, 2> y, View<T, 1> inverse_rms, View<T, 2> copy) {
         using namespace cpu::detail;
         const auto width = static_cast<T>(x.columns());
         const auto grain = grain_rows(x.columns());
@@ -25,6 +25,9 @@ struct Kernel<op::RmsNorm, Cpu<T, Factor>> {
                 const T mean_square = dot(x.row(i).data(), x.row(i).data(), x.columns()) / width;
                 const T inverse = T{1} / std::sqrt(mean_square + static_cast<T>(epsilon));
                 inverse_rms[i] = inverse;
+                if (!copy.empty()) {
+                    array(copy.row(i)) = row;
+                }
                 array(y.row(i)) = row * inverse * array(weight);
             }
         });

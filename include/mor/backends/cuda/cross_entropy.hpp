@@ -5,6 +5,7 @@
 
 #include <mor/backends/cuda/device.hpp>
 #include <mor/backends/cuda/reductions.hpp>
+#include <mor/backends/cuda/rounded_factor.hpp>
 #include <mor/ops/cross_entropy.hpp>
 
 #include <cmath>
@@ -17,8 +18,10 @@ struct Kernel<op::CrossEntropy, Cuda<T, S>> {
     using B = Cuda<T, S>;
     using Space = typename B::Space;
 
+    template <class DLogits>
     static void run(Context<B>& context, ConstMatrixView<B> logits, ConstTokenView<B> targets,
-                    double scale, MatrixView<B> dlogits, double factor, SumView<B> sum) {
+                    double scale, DLogits dlogits, double factor, SumView<B> sum) {
+        using Number = typename DLogits::Number;
         const typename Arena<Space>::Scope scope{context.arena()};
         const auto losses = context.arena().template make<double, 1>({logits.rows()});
         const auto gradient_factor = static_cast<T>(scale);
@@ -29,7 +32,7 @@ struct Kernel<op::CrossEntropy, Cuda<T, S>> {
                 const TokenId target = cuda::in_kernel(targets)[i];
                 if (target < 0) {
                     for (Index j = team.rank(); has_gradient && j < row.size(); j += team.size()) {
-                        cuda::in_kernel(dlogits)(i, j) = T{0};
+                        cuda::in_kernel(dlogits)(i, j) = cuda::rounded_to<Number>(T{0});
                     }
                     if (team.rank() == 0) {
                         cuda::in_kernel(losses)[i] = 0;
@@ -38,24 +41,28 @@ struct Kernel<op::CrossEntropy, Cuda<T, S>> {
                 }
                 // Before the sums below, which wait for all threads: dlogits may be logits.
                 const T target_logit = row[target];
-                T largest = -std::numeric_limits<T>::infinity();
-                for (Index j = team.rank(); j < row.size(); j += team.size()) {
-                    largest = row[j] > largest ? row[j] : largest;
-                }
-                largest = team.max(largest);
+                // Of this thread's numbers, in one pass: the sum shrinks when a larger one comes.
+                T largest_so_far = -std::numeric_limits<T>::infinity();
                 T exponentials{0};
                 for (Index j = team.rank(); j < row.size(); j += team.size()) {
-                    exponentials += std::exp(row[j] - largest);
+                    const T logit = row[j];
+                    if (logit > largest_so_far) {
+                        exponentials = exponentials * std::exp(largest_so_far - logit) + T{1};
+                        largest_so_far = logit;
+                    } else {
+                        exponentials += std::exp(logit - largest_so_far);
+                    }
                 }
-                const T of_row = team.sum(exponentials);
+                const T largest = team.max(largest_so_far);
+                const T of_row = team.sum(exponentials * std::exp(largest_so_far - largest));
                 if (team.rank() == 0) {
                     cuda::in_kernel(losses)[i] =
                         std::log(double{of_row}) + (double{largest} - double{target_logit});
                 }
                 for (Index j = team.rank(); has_gradient && j < row.size(); j += team.size()) {
                     const T probability = std::exp(row[j] - largest) / of_row;
-                    cuda::in_kernel(dlogits)(i, j) =
-                        gradient_factor * (probability - (j == target ? T{1} : T{0}));
+                    cuda::in_kernel(dlogits)(i, j) = cuda::rounded_to<Number>(
+                        gradient_factor * (probability - (j == target ? T{1} : T{0})));
                 }
             });
         cuda::detail::add_sum<B>(context, losses, factor, sum);

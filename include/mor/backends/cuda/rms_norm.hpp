@@ -35,8 +35,10 @@ struct Kernel<op::RmsNorm, Cuda<T, S>> {
 
     template <class Y>
     static void run(Context<B>& context, ConstMatrixView<B> x, ConstVectorView<B> weight,
-                    double epsilon, View<Y, 2, typename B::Space> y, VectorView<B> inverse_rms) {
+                    double epsilon, View<Y, 2, typename B::Space> y, VectorView<B> inverse_rms,
+                    MatrixView<B> copy) {
         const auto smallest = static_cast<T>(epsilon);
+        const bool copies = !copy.empty();
         context.backend().system().for_each_team(
             x.rows(), [=] MOR_KERNEL(typename S::Team & team, Index i) {
                 const View<const T, 1> row = cuda::in_kernel(x.row(i));
@@ -51,8 +53,12 @@ struct Kernel<op::RmsNorm, Cuda<T, S>> {
                 }
                 // y may be x: every thread reads only elements that it then writes itself.
                 for (Index j = team.rank(); j < row.size(); j += team.size()) {
+                    const T number = row[j];
+                    if (copies) {
+                        cuda::in_kernel(copy)(i, j) = number;
+                    }
                     cuda::in_kernel(y)(i, j) =
-                        cuda::rounded_to<Y>(row[j] * inverse * cuda::in_kernel(weight)[j]);
+                        cuda::rounded_to<Y>(number * inverse * cuda::in_kernel(weight)[j]);
                 }
             });
     }

@@ -6,6 +6,7 @@
 #include <mor/backends/reference/device.hpp>
 #include <mor/ops/rms_norm.hpp>
 
+#include <algorithm>
 #include <cmath>
 
 namespace mor {
@@ -14,8 +15,11 @@ namespace mor {
 template <class T>
 struct Kernel<op::RmsNorm, Reference<T>> {
     static void run(Context<Reference<T>>& /*context*/, View<const T, 2> x, View<const T, 1> weight,
-                    double epsilon, View<T, 2> y, View<T, 1> inverse_rms) {
+                    double epsilon, View<T, 2> y, View<T, 1> inverse_rms, View<T, 2> copy) {
         const auto width = static_cast<double>(x.columns());
+        if (!copy.empty()) {
+            std::copy_n(x.data(), x.size(), copy.data());
+        }
         for (Index i = 0; i < x.rows(); ++i) {
             const double mean_square = reference::detail::dot<T>(x.row(i), x.row(i)) / width;
             const double r = 1.0 / std::sqrt(mean_square + epsilon);
