@@ -7,7 +7,8 @@
 
 namespace parity {
 
-inline constexpr Run cpu_bfloat16{"cpu bfloat16", {}, run_on_cpu_bfloat16};
+inline constexpr Run cpu_bfloat16{
+    "cpu bfloat16", {}, run_on_cpu_bfloat16, nullptr, too_close_to_round};
 inline constexpr Run runs[] = {
     {"cpu float", float_tolerance, run_on_cpu_float, &cpu_bfloat16},
     {"cpu double", double_tolerance, run_on_cpu_double},

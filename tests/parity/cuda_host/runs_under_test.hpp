@@ -7,8 +7,10 @@
 
 namespace parity {
 
+inline constexpr Run cuda_host_bfloat16{
+    "cuda-host bfloat16", {}, run_on_cuda_host_bfloat16, nullptr, too_close_for_activations};
 inline constexpr Run runs[] = {
-    {"cuda-host float", float_tolerance, run_on_cuda_host_float},
+    {"cuda-host float", float_tolerance, run_on_cuda_host_float, &cuda_host_bfloat16},
     {"cuda-host double", double_tolerance, run_on_cuda_host_double},
 };
 
