@@ -53,8 +53,8 @@ struct InputElementOf<B> {
 
 }  // namespace detail
 
-/// The numbers of activations that only products read: `Element`, unless the backend names another
-/// `InputElement`, to which its products would round them anyhow.
+/// The numbers of activations that products and attention read: `Element`, unless the backend names
+/// another `InputElement`, to which its products would round them anyhow.
 template <Backend B>
 using InputElement = typename detail::InputElementOf<B>::Type;
 
@@ -128,7 +128,7 @@ public:
     [[nodiscard]] MatrixView<B> zero_matrix(Index rows, Index columns) {
         return arena_.template make_zero<Element, 2>({rows, columns});
     }
-    /// For what only products read.
+    /// For what products and attention read.
     [[nodiscard]] InputView<B> input_matrix(Index rows, Index columns) {
         return arena_.template make<InputElement<B>, 2>({rows, columns});
     }

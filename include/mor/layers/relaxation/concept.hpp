@@ -14,7 +14,8 @@ namespace mor {
 
 /// A relaxation has a name, Options, and for each backend four parts:
 /// - `Norm<B>`: `at(use)` is an RmsNorm,
-/// - `Projection<B>`: `at(use)` multiplies as a Linear does, any ProductInput<B>,
+/// - `Projection<B>`: `at(use)` multiplies as a Linear does, any ProductInput<B> to any
+///   ProductOutput<B>,
 /// - `Prompt<B>`: adds to the output of attention,
 /// - `Output<B>`: changes the output of the block.
 /// Inherit NoRelaxation and name what differs.
