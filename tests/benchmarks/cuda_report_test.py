@@ -109,9 +109,9 @@ class Report(unittest.TestCase):
                 keys = (PROMPT + 1) / 2 if what == "prefill" else PROMPT + 2 + (DECODED + 1) / 2
                 pairs = batch * length * keys
                 dense = forward_flops(batch * length, pairs, batch)
-                weight_bytes = 4 if result["precision"] == "float" else 2
-                weights = weight_bytes * (LAYERS * LAYER + HIDDEN * VOCABULARY)
-                read_keys = batch * LAYERS * keys * 2 * 4 * KV_HEADS * HEAD_DIM
+                number_bytes = 4 if result["precision"] == "float" else 2
+                weights = number_bytes * (LAYERS * LAYER + HIDDEN * VOCABULARY)
+                read_keys = batch * LAYERS * keys * 2 * number_bytes * KV_HEADS * HEAD_DIM
                 if result["model"] == "mor":
                     self.assertLessEqual(measured["flops"], dense + 4 * batch * length * HIDDEN * 3)
                     self.assertGreater(measured["flops"], 0)
