@@ -172,8 +172,8 @@ struct ExactTiles {
     };
 
 private:
-    /// All that a team shares, but for sums apart, fits into 48 KiB for heads of up to 128 numbers of
-    /// 4 bytes, with so many bytes for a tile of keys.
+    /// All that a team shares, but for sums apart, fits into 48 KiB for heads of up to 128 numbers
+    /// of 4 bytes, with so many bytes for a tile of keys.
     [[nodiscard]] static TileSizes fitting_sizes(int dim, int key_bytes) {
         constexpr int query_bytes = 8'448;  // of 16 rows of 128 numbers of 4 bytes, and gaps
         const int row_bytes = (dim + 1) * static_cast<int>(sizeof(T));
