@@ -36,7 +36,7 @@ public:
         const auto heads = static_cast<double>(sizes.num_heads * sizes.head_dim);
         layer_ = weight_bytes<Backend> * hidden *
                  (2 * heads + 2 * kv + 3 * static_cast<double>(sizes.intermediate_size));
-        pair_ = 2 * sizeof(mor::InputElement<Backend>) * kv;
+        pair_ = 2 * sizeof(mor::ActivationElement<Backend>) * kv;
         reads_.weights = weight_bytes<Backend> * hidden * static_cast<double>(sizes.vocab_size);
     }
     void operator()(const mor::LayerSeen<Backend>& seen) {

@@ -23,13 +23,13 @@ namespace {
 using namespace mor::test;
 using mor::Index;
 using Tested = std::tuple_element_t<0, backend_tests::BackendsUnderTest>;
-static_assert(std::is_same_v<mor::InputElement<Tested>, mor::BFloat16>);
+static_assert(std::is_same_v<mor::ActivationElement<Tested>, mor::BFloat16>);
 
 /// The same products, of activations and keys that are kept as floats.
-struct FloatInputsSystem : Tested::System {
-    using InputElement = float;
+struct FloatActivationsSystem : Tested::System {
+    using ActivationElement = float;
 };
-using FloatInputs = mor::Cuda<float, FloatInputsSystem>;
+using FloatActivations = mor::Cuda<float, FloatActivationsSystem>;
 
 template <class A, mor::Backend B>
 mor::Model<A, B> make_model(B& backend) {
@@ -128,7 +128,7 @@ TEST_CASE_TEMPLATE("after a prompt of many rows, rounded keys bring decoding no 
                    mor::Vanilla, mor::Recursive<mor::MiddleCycle, mor::RecursiveSharingCache>) {
     const double of_rounded_keys = decoding_error<A, Tested>();
     CHECK(of_rounded_keys > 0);
-    CHECK(of_rounded_keys < decoding_error<A, FloatInputs>());
+    CHECK(of_rounded_keys < decoding_error<A, FloatActivations>());
 }
 
 TEST_CASE_TEMPLATE("caches count the bytes of rounded keys", A, mor::Vanilla,

@@ -38,12 +38,12 @@ using Forgetful = mor::Cuda<float, ForgetfulSystem>;
 static_assert(mor::PacksWeights<Tested> && !mor::PacksWeights<Forgetful>);
 
 /// The same products, of activations that are kept as floats.
-struct FloatInputsSystem : System {
-    using InputElement = float;
+struct FloatActivationsSystem : System {
+    using ActivationElement = float;
 };
-using FloatInputs = mor::Cuda<float, FloatInputsSystem>;
-static_assert(std::same_as<mor::InputElement<Tested>, mor::BFloat16> &&
-              std::same_as<mor::InputElement<FloatInputs>, float>);
+using FloatActivations = mor::Cuda<float, FloatActivationsSystem>;
+static_assert(std::same_as<mor::ActivationElement<Tested>, mor::BFloat16> &&
+              std::same_as<mor::ActivationElement<FloatActivations>, float>);
 
 /// Counts how often weights are rounded.
 struct CountingSystem : System {
@@ -143,7 +143,7 @@ TEST_CASE_TEMPLATE(
     // Tokens of which no score is so near another that rounding changes where they go.
     constexpr std::uint64_t seed = std::is_same_v<A, ExpertPrompt> ? 1 : 6;
     const Pass exact = run_pass<A, mor::Reference<float>>(seed);
-    const Pass products = run_pass<A, FloatInputs>(seed);
+    const Pass products = run_pass<A, FloatActivations>(seed);
     const Pass activations = run_pass<A, Tested>(seed);
     REQUIRE(products.depths == exact.depths);
     REQUIRE(activations.depths == exact.depths);
@@ -162,7 +162,7 @@ TEST_CASE_TEMPLATE("activations that are kept rounded take half the memory", A, 
     const Index numbers =
         config.num_layers * (2 * config.hidden_size + 3 * config.intermediate_size + attention) +
         config.hidden_size;
-    CHECK(kept_bytes<A, FloatInputs>(sequences) - kept_bytes<A, Tested>(sequences) ==
+    CHECK(kept_bytes<A, FloatActivations>(sequences) - kept_bytes<A, Tested>(sequences) ==
           rows * numbers * 2);
 }
 

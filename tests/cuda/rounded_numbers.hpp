@@ -16,7 +16,7 @@ using mor::BFloat16;
 template <Backend B>
 using Matrix = Tensor<typename B::Element, 2, typename B::Space>;
 template <Backend B>
-using Input = Tensor<mor::InputElement<B>, 2, typename B::Space>;
+using Input = Tensor<mor::ActivationElement<B>, 2, typename B::Space>;
 
 template <Backend B>
 [[nodiscard]] Matrix<B> random_matrix(Index rows, Index columns, mor::Random& random) {

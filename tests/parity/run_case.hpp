@@ -89,8 +89,8 @@ private:
     };
 
     /// Of what products read, which may be rounded for them.
-    static std::vector<Element> numbers_of(mor::ConstInputView<B> input) {
-        if constexpr (std::same_as<mor::InputElement<B>, Element>) {
+    static std::vector<Element> numbers_of(mor::ConstActivationView<B> input) {
+        if constexpr (std::same_as<mor::ActivationElement<B>, Element>) {
             return mor::to_host(input);
         } else {
             std::vector<Element> numbers;

@@ -24,7 +24,7 @@ namespace mor {
 
 template <Backend B>
 class KeyValueCache {
-    using Number = InputElement<B>;
+    using Number = ActivationElement<B>;
     using Space = typename B::Space;
 
 public:
@@ -60,8 +60,8 @@ public:
     }
 
     /// Stores keys and values [rows, key_width] of the layer's active rows.
-    void append(Context<B>& context, Index layer, const Rows<B>& rows, ConstInputView<B> keys,
-                ConstInputView<B> values) {
+    void append(Context<B>& context, Index layer, const Rows<B>& rows, ConstActivationView<B> keys,
+                ConstActivationView<B> values) {
         Table& table = at(layer);
         scratch_.read(rows);
         std::size_t longest = 0;
@@ -108,8 +108,8 @@ public:
     }
 
     /// Replaces the entries at the positions of `rows`, which the layer's table must have.
-    void replace(Context<B>& context, Index layer, const Rows<B>& rows, ConstInputView<B> keys,
-                 ConstInputView<B> values) {
+    void replace(Context<B>& context, Index layer, const Rows<B>& rows, ConstActivationView<B> keys,
+                 ConstActivationView<B> values) {
         Table& table = at(layer);
         scratch_.read(rows);
         std::vector<Index>& places = scratch_.begin;
@@ -205,7 +205,7 @@ private:
     };
 
     static void write(Context<B>& context, Table& table, const std::vector<Index>& places,
-                      ConstInputView<B> keys, ConstInputView<B> values) {
+                      ConstActivationView<B> keys, ConstActivationView<B> values) {
         const typename Arena<Space>::Scope scope{context.arena()};
         const IndexView<B> destination = context.indices(std::ssize(places));
         from_host(destination, places);

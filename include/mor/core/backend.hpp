@@ -42,21 +42,21 @@ concept PacksWeightsForGradients = PacksWeights<B> && B::PackedWeight::serves_in
 namespace detail {
 
 template <class B>
-struct InputElementOf {
+struct ActivationElementOf {
     using Type = typename B::Element;
 };
 template <class B>
-    requires requires { typename B::InputElement; }
-struct InputElementOf<B> {
-    using Type = typename B::InputElement;
+    requires requires { typename B::ActivationElement; }
+struct ActivationElementOf<B> {
+    using Type = typename B::ActivationElement;
 };
 
 }  // namespace detail
 
-/// The numbers of activations that products and attention read: `Element`, unless the backend names
-/// another `InputElement`, to which its products would round them anyhow.
+/// The numbers of activations inside a layer, between its norm and the residual stream: `Element`,
+/// unless the backend names another `ActivationElement`, to which its products would round them.
 template <Backend B>
-using InputElement = typename detail::InputElementOf<B>::Type;
+using ActivationElement = typename detail::ActivationElementOf<B>::Type;
 
 /// A backend whose memory ordinary code can read and write.
 template <class B>
@@ -75,9 +75,9 @@ using MatrixView = View<typename B::Element, 2, typename B::Space>;
 template <Backend B>
 using ConstMatrixView = View<const typename B::Element, 2, typename B::Space>;
 template <Backend B>
-using InputView = View<InputElement<B>, 2, typename B::Space>;
+using ActivationView = View<ActivationElement<B>, 2, typename B::Space>;
 template <Backend B>
-using ConstInputView = View<const InputElement<B>, 2, typename B::Space>;
+using ConstActivationView = View<const ActivationElement<B>, 2, typename B::Space>;
 template <Backend B>
 using VectorView = View<typename B::Element, 1, typename B::Space>;
 template <Backend B>
@@ -94,15 +94,15 @@ using SumView = View<double, 1, typename B::Space>;
 template <Backend B>
 using ConstSumView = View<const double, 1, typename B::Space>;
 
-/// A matrix that products of B multiply by a weight: of elements, or one for products alone.
+/// A matrix that products of B multiply by a weight: of elements or of activations.
 template <class X, class B>
 concept ProductInput =
-    std::convertible_to<X, ConstMatrixView<B>> || std::convertible_to<X, ConstInputView<B>>;
+    std::convertible_to<X, ConstMatrixView<B>> || std::convertible_to<X, ConstActivationView<B>>;
 
 /// A matrix that products of B write, or other operations in their place.
 template <class Y, class B>
 concept ProductOutput =
-    std::convertible_to<Y, MatrixView<B>> || std::convertible_to<Y, InputView<B>>;
+    std::convertible_to<Y, MatrixView<B>> || std::convertible_to<Y, ActivationView<B>>;
 
 /// The read-only view of such a matrix, by which kernels take it.
 template <Backend B, class X>
@@ -129,8 +129,8 @@ public:
         return arena_.template make_zero<Element, 2>({rows, columns});
     }
     /// For what products and attention read.
-    [[nodiscard]] InputView<B> input_matrix(Index rows, Index columns) {
-        return arena_.template make<InputElement<B>, 2>({rows, columns});
+    [[nodiscard]] ActivationView<B> activation_matrix(Index rows, Index columns) {
+        return arena_.template make<ActivationElement<B>, 2>({rows, columns});
     }
     [[nodiscard]] VectorView<B> vector(Index size) {
         return arena_.template make<Element, 1>({size});

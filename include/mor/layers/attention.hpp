@@ -10,7 +10,7 @@
 #include <mor/ops/attention.hpp>
 #include <mor/ops/copy.hpp>
 #include <mor/ops/linear.hpp>
-#include <mor/ops/product_input.hpp>
+#include <mor/ops/to_activations.hpp>
 
 #include <string>
 #include <type_traits>
@@ -23,12 +23,12 @@ class Attention {
     using Projection = typename Relaxation::template Projection<B>;
     using Prompt = typename Relaxation::template Prompt<B>;
     /// The output projection alone reads what attention makes, unless a prompt adds to it.
-    using Mixed = std::conditional_t<Prompt::is_empty, InputView<B>, MatrixView<B>>;
+    using Mixed = std::conditional_t<Prompt::is_empty, ActivationView<B>, MatrixView<B>>;
 
 public:
     struct Saved {
-        ConstInputView<B> x;   // [rows, hidden]
-        InputView<B> queries;  // [rows, heads * head_dim]
+        ConstActivationView<B> x;   // [rows, hidden]
+        ActivationView<B> queries;  // [rows, heads * head_dim]
         KeyValues<B> visible;
         Mixed attended;           // [rows, heads * head_dim] the output of attention
         Mixed mixed;              // the same, with what a prompt added
@@ -48,15 +48,15 @@ public:
 
     /// residual += attention(x). x, residual [rows, hidden].
     template <KeyValueSource<B> Source>
-    void forward(Context<B>& context, const LayerInput<B>& input, ConstInputView<B> x,
+    void forward(Context<B>& context, const LayerInput<B>& input, ConstActivationView<B> x,
                  Source& source, MatrixView<B> residual, Saved& saved) const {
         saved.x = x;
-        saved.queries = context.input_matrix(x.rows(), query_width());
+        saved.queries = context.activation_matrix(x.rows(), query_width());
         query_.at(input.use).forward(context, x, saved.queries);
         input.rotary.rotate(context, input.positions, saved.queries, Rotation::forward);
         if (source.computes()) {
-            const InputView<B> keys = context.input_matrix(x.rows(), key_width());
-            const InputView<B> values = context.input_matrix(x.rows(), key_width());
+            const ActivationView<B> keys = context.activation_matrix(x.rows(), key_width());
+            const ActivationView<B> values = context.activation_matrix(x.rows(), key_width());
             key_.at(input.use).forward(context, x, keys);
             input.rotary.rotate(context, input.positions, keys, Rotation::forward);
             value_.at(input.use).forward(context, x, values);
@@ -83,7 +83,7 @@ public:
                   Source& source, ConstMatrixView<B> dresidual, MatrixView<B> dx) {
         const Mixed dmixed = mixed_matrix(context, dresidual.rows());
         output_.at(input.use).backward(context, saved.mixed,
-                                       ops::to_product_input(context, dresidual), dmixed,
+                                       ops::to_activations(context, dresidual), dmixed,
                                        Write::overwrite);
         const Mixed dqueries = mixed_matrix(context, dresidual.rows());
         const KeyValueGradients<B> dvisible = source.visible(context);
@@ -100,11 +100,10 @@ public:
         if (source.computes()) {
             const KeyValueGradients<B> own = source.own(context);
             input.rotary.rotate(context, input.positions, own.keys, Rotation::backward);
-            key_.at(input.use).backward(context, saved.x,
-                                        ops::to_product_input<B>(context, own.keys), dx,
-                                        Write::accumulate);
+            key_.at(input.use).backward(context, saved.x, ops::to_activations<B>(context, own.keys),
+                                        dx, Write::accumulate);
             value_.at(input.use).backward(context, saved.x,
-                                          ops::to_product_input<B>(context, own.values), dx,
+                                          ops::to_activations<B>(context, own.values), dx,
                                           Write::accumulate);
         }
     }
@@ -132,7 +131,7 @@ private:
 
     [[nodiscard]] Mixed mixed_matrix(Context<B>& context, Index rows) const {
         if constexpr (Prompt::is_empty) {
-            return context.input_matrix(rows, query_width());
+            return context.activation_matrix(rows, query_width());
         } else {
             return context.matrix(rows, query_width());
         }

@@ -20,7 +20,7 @@ namespace detail {
 template <Backend B>
 struct AnyKeyValueSource {
     bool computes();
-    void publish(Context<B>&, InputView<B>, InputView<B>);
+    void publish(Context<B>&, ActivationView<B>, ActivationView<B>);
     KeyValues<B> visible(Context<B>&);
 };
 template <Backend B>

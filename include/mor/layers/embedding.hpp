@@ -36,7 +36,7 @@ public:
     }
 
     /// logits [rows, vocabulary] = x [rows, hidden] * head^T.
-    void project(Context<B>& context, ConstInputView<B> x, MatrixView<B> logits) const {
+    void project(Context<B>& context, ConstActivationView<B> x, MatrixView<B> logits) const {
         if (head_) {
             head_->forward(context, x, logits);
         } else {
@@ -46,7 +46,7 @@ public:
 
     /// Writes dx [rows, hidden] and adds to the gradient of the head, or of the tied table.
     template <ProductInput<B> DLogits>
-    void project_backward(Context<B>& context, ConstInputView<B> x, DLogits dlogits,
+    void project_backward(Context<B>& context, ConstActivationView<B> x, DLogits dlogits,
                           MatrixView<B> dx) {
         if (head_) {
             head_->backward(context, x, dlogits, dx, Write::overwrite);

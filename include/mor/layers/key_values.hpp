@@ -14,8 +14,8 @@ namespace mor {
 /// Keys and values [key rows, kv_heads * head_dim] and which of them each query row sees.
 template <Backend B>
 struct KeyValues {
-    ConstInputView<B> keys;
-    ConstInputView<B> values;
+    ConstActivationView<B> keys;
+    ConstActivationView<B> values;
     KeyRanges<B> ranges;
 };
 
@@ -28,7 +28,7 @@ struct KeyValueGradients {
 
 /// One layer's access to keys and values during one pass.
 template <class S, class B>
-concept KeyValueSource = requires(S& source, Context<B>& context, InputView<B> rows) {
+concept KeyValueSource = requires(S& source, Context<B>& context, ActivationView<B> rows) {
     // Whether this layer computes keys and values of its own for its rows.
     { source.computes() } -> std::same_as<bool>;
     // Hands over keys (already rotated) and values [rows, kv_heads * head_dim].

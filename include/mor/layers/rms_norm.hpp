@@ -29,14 +29,14 @@ public:
 
     /// Returns the normalised rows [rows, width], for products. `x` must stay as it is until
     /// backward.
-    [[nodiscard]] InputView<B> forward(Context<B>& context, ConstMatrixView<B> x,
-                                       Saved& saved) const {
+    [[nodiscard]] ActivationView<B> forward(Context<B>& context, ConstMatrixView<B> x,
+                                            Saved& saved) const {
         saved = {x, context.vector(x.rows())};
         return write(context, x, {}, saved);
     }
     /// The same for an x that changes before backward: a copy is kept, made in the same pass.
-    [[nodiscard]] InputView<B> forward_copying(Context<B>& context, ConstMatrixView<B> x,
-                                               Saved& saved) const {
+    [[nodiscard]] ActivationView<B> forward_copying(Context<B>& context, ConstMatrixView<B> x,
+                                                    Saved& saved) const {
         const MatrixView<B> copy = context.matrix(x.rows(), x.columns());
         saved = {copy, context.vector(x.rows())};
         return write(context, x, copy, saved);
@@ -55,9 +55,9 @@ public:
     }
 
 private:
-    InputView<B> write(Context<B>& context, ConstMatrixView<B> x, MatrixView<B> copy,
-                       Saved& saved) const {
-        const InputView<B> y = context.input_matrix(x.rows(), x.columns());
+    ActivationView<B> write(Context<B>& context, ConstMatrixView<B> x, MatrixView<B> copy,
+                            Saved& saved) const {
+        const ActivationView<B> y = context.activation_matrix(x.rows(), x.columns());
         ops::rms_norm(context, x, weight_.value(), epsilon_, y, saved.inverse_rms, copy);
         return y;
     }

@@ -6,8 +6,8 @@
 #include <mor/layers/layer_uses.hpp>
 #include <mor/layers/relaxation/none.hpp>
 #include <mor/model/config.hpp>
-#include <mor/ops/product_input.hpp>
 #include <mor/ops/swiglu.hpp>
+#include <mor/ops/to_activations.hpp>
 
 namespace mor {
 
@@ -18,10 +18,10 @@ class SwiGlu {
 
 public:
     struct Saved {
-        ConstInputView<B> x;
-        InputView<B> gate;  // this and the next two: [rows, intermediate]
-        InputView<B> up;
-        InputView<B> product;
+        ConstActivationView<B> x;
+        ActivationView<B> gate;  // this and the next two: [rows, intermediate]
+        ActivationView<B> up;
+        ActivationView<B> product;
     };
 
     /// Three projections "mlp.gate_proj.weight", up and down.
@@ -36,9 +36,9 @@ public:
                                               config.hidden_size)} {}
 
     /// residual += swiglu(x). x, residual [rows, hidden].
-    void forward(Context<B>& context, Index use, ConstInputView<B> x, MatrixView<B> residual,
+    void forward(Context<B>& context, Index use, ConstActivationView<B> x, MatrixView<B> residual,
                  Saved& saved) const {
-        const auto make = [&] { return context.input_matrix(x.rows(), width_); };
+        const auto make = [&] { return context.activation_matrix(x.rows(), width_); };
         saved = {x, make(), make(), make()};
         gate_.at(use).forward(context, x, saved.gate);
         up_.at(use).forward(context, x, saved.up);
@@ -49,9 +49,9 @@ public:
     /// Writes dx [rows, hidden] from dresidual.
     void backward(Context<B>& context, Index use, const Saved& saved, ConstMatrixView<B> dresidual,
                   MatrixView<B> dx) {
-        const InputView<B> dgate = context.input_matrix(dresidual.rows(), width_);
-        const InputView<B> dup = context.input_matrix(dresidual.rows(), width_);
-        const ConstInputView<B> dy = ops::to_product_input(context, dresidual);
+        const ActivationView<B> dgate = context.activation_matrix(dresidual.rows(), width_);
+        const ActivationView<B> dup = context.activation_matrix(dresidual.rows(), width_);
+        const ConstActivationView<B> dy = ops::to_activations(context, dresidual);
         down_.at(use).backward(context, saved.product, dy, dup, Write::overwrite);
         ops::swiglu_backward<B>(context, saved.gate, saved.up, dup, dgate, dup);
         gate_.at(use).backward(context, saved.x, dgate, dx, Write::overwrite);

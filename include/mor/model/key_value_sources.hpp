@@ -40,7 +40,7 @@ struct TracedSource {
     Index stored = 0;          // written by publish(): entries of keys and values
 
     bool computes() const { return use.computes(); }
-    void publish(Context<B>& context, InputView<B> keys, InputView<B> values) {
+    void publish(Context<B>& context, ActivationView<B> keys, ActivationView<B> values) {
         auto& record = trace.at(use.layer);
         if (use.role == KeyUse::Role::updates) {
             const auto& owner = trace.at(use.key_layer);
@@ -61,8 +61,9 @@ struct TracedSource {
     }
 
 private:
-    InputView<B> updated(Context<B>& context, ConstInputView<B> shared, ConstInputView<B> own) {
-        const InputView<B> result = context.input_matrix(shared.rows(), shared.columns());
+    ActivationView<B> updated(Context<B>& context, ConstActivationView<B> shared,
+                              ConstActivationView<B> own) {
+        const ActivationView<B> result = context.activation_matrix(shared.rows(), shared.columns());
         ops::copy<B>(context, shared, result);
         ops::scatter_rows<B>(context, own, places, result);
         return result;
@@ -123,7 +124,7 @@ struct CachedSource {
     Index stored = 0;
 
     bool computes() const { return use.computes(); }
-    void publish(Context<B>& context, InputView<B> keys, InputView<B> values) {
+    void publish(Context<B>& context, ActivationView<B> keys, ActivationView<B> values) {
         stored = -cache.num_entries(use.layer);
         if (use.role == KeyUse::Role::updates) {
             cache.follow(context, use.layer, use.key_layer);

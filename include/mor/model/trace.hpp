@@ -51,8 +51,8 @@ struct Trace {
         Rows<B> rows;              // that passed through the layer
         ConstIndexView<B> places;  // which rows of the recursion's input they are
         bool ran = false;          // false if no row was left
-        InputView<B> keys;         // what it attended to, if it computed any of it
-        InputView<B> values;
+        ActivationView<B> keys;    // what it attended to, if it computed any of it
+        ActivationView<B> values;
         KeyValueGradients<B> gradients;  // of its own keys and values, once backward needs them
     };
     struct Step {
@@ -87,10 +87,10 @@ struct Trace {
     MergeState<B> merge;
     ConstMatrixView<B> entered;  // hidden states entering the recursion, if they are injected
     typename RmsNorm<B>::Saved norm;
-    InputView<B> normed;   // [rows, hidden]
-    MatrixView<B> logits;  // [rows, vocabulary], or [sequences, vocabulary] for last rows only,
-                           // or empty if the pass ends before the head
-    LossTerms<B> losses;   // of the router, of the last backward pass
+    ActivationView<B> normed;  // [rows, hidden]
+    MatrixView<B> logits;      // [rows, vocabulary], or [sequences, vocabulary] for last rows only,
+                               // or empty if the pass ends before the head
+    LossTerms<B> losses;       // of the router, of the last backward pass
     Host host;
 };
 

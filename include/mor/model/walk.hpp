@@ -153,8 +153,8 @@ private:
         const LayerInput<B> input{rows.positions, model_.rotary(), model_.use_of(layer)};
         model_.block_of(layer).forward(context_, x, input, source, record.saved);
         const ModelConfig& config = model_.config();
-        const Index entry_bytes =
-            2 * config.num_kv_heads * config.head_dim * static_cast<Index>(sizeof(InputElement<B>));
+        const Index entry_bytes = 2 * config.num_kv_heads * config.head_dim *
+                                  static_cast<Index>(sizeof(ActivationElement<B>));
         if constexpr (std::invocable<Observer&, const LayerSeen<B>&>) {
             observer_(LayerSeen<B>{layer, model_.layout().step_of(layer), rows, x,
                                    ops::count_pairs(context_, source.shown),

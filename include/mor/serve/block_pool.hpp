@@ -14,7 +14,7 @@ namespace mor {
 template <Backend B>
 class BlockPool {
 public:
-    using Number = InputElement<B>;
+    using Number = ActivationElement<B>;
 
     /// `num_blocks` blocks of `block_size` entries of key_width keys and as many values.
     BlockPool(Index num_blocks, Index block_size, Index key_width)
@@ -76,8 +76,8 @@ public:
     }
 
     /// [blocks * block_size, key_width]
-    [[nodiscard]] InputView<B> keys() { return keys_.view(); }
-    [[nodiscard]] InputView<B> values() { return values_.view(); }
+    [[nodiscard]] ActivationView<B> keys() { return keys_.view(); }
+    [[nodiscard]] ActivationView<B> values() { return values_.view(); }
     [[nodiscard]] Index key_width() const { return keys_.extents()[1]; }
 
 private:

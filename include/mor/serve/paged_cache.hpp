@@ -198,8 +198,9 @@ public:
         const IndexView<B> destination = context.indices(std::ssize(to));
         from_host(source, from);
         from_host(destination, to);
-        for (const InputView<B>& entries : {pool_.keys(), pool_.values()}) {
-            const InputView<B> moved = context.input_matrix(source.size(), entries.columns());
+        for (const ActivationView<B>& entries : {pool_.keys(), pool_.values()}) {
+            const ActivationView<B> moved =
+                context.activation_matrix(source.size(), entries.columns());
             ops::gather_rows<B>(context, entries, source, moved);
             ops::scatter_rows<B>(context, moved, destination, entries);
         }

@@ -36,7 +36,7 @@ public:
         });
     }
 
-    void publish(Context<B>& context, InputView<B> keys, InputView<B> values) {
+    void publish(Context<B>& context, ActivationView<B> keys, ActivationView<B> values) {
         std::vector<Index> own;     // which rows have keys to store
         std::vector<Index> places;  // and where
         std::vector<Index> from;    // what updating tables take from their owners
@@ -101,14 +101,15 @@ private:
                table.positions.begin();
     }
     static void store(Context<B>& context, const std::vector<Index>& own,
-                      const std::vector<Index>& places, ConstInputView<B> from, InputView<B> pool) {
+                      const std::vector<Index>& places, ConstActivationView<B> from,
+                      ActivationView<B> pool) {
         const typename Arena<typename B::Space>::Scope scope{context.arena()};
         const ConstIndexView<B> destination = detail::on_device(context, places);
         if (std::ssize(own) == from.rows()) {
             ops::scatter_rows<B>(context, from, destination, pool);
             return;
         }
-        const InputView<B> kept = context.input_matrix(std::ssize(own), from.columns());
+        const ActivationView<B> kept = context.activation_matrix(std::ssize(own), from.columns());
         ops::gather_rows<B>(context, from, detail::on_device(context, own), kept);
         ops::scatter_rows<B>(context, kept, destination, pool);
     }

@@ -51,11 +51,11 @@ void for_each_piece(const Model<A, B>& model, Context<B>& context, const Trace<A
 /// Where the gradient of logits goes: to their place, as nobody reads them any more, unless
 /// products read other numbers.
 template <Backend B>
-[[nodiscard]] InputView<B> gradient_of(Context<B>& context, MatrixView<B> logits) {
-    if constexpr (std::same_as<InputElement<B>, typename B::Element>) {
+[[nodiscard]] ActivationView<B> gradient_of(Context<B>& context, MatrixView<B> logits) {
+    if constexpr (std::same_as<ActivationElement<B>, typename B::Element>) {
         return logits;
     } else {
-        return context.input_matrix(logits.rows(), logits.columns());
+        return context.activation_matrix(logits.rows(), logits.columns());
     }
 }
 
@@ -86,7 +86,7 @@ void language_model_loss(Model<A, B>& model, Context<B>& context, const Trace<A,
         model, context, trace, targets, rows_at_once,
         [&](Index first, MatrixView<B> logits, ConstTokenView<B> of_piece) {
             const Index rows = logits.rows();
-            const InputView<B> dlogits = detail::gradient_of(context, logits);
+            const ActivationView<B> dlogits = detail::gradient_of(context, logits);
             ops::cross_entropy<B>(context, logits, of_piece, factor, dlogits, factor, sum);
             model.embedding().project_backward(context, trace.normed.slice(first, rows), dlogits,
                                                dnormed.slice(first, rows));

@@ -42,7 +42,7 @@ class BFloat16Products : public S {
 public:
     using typename S::Space;
     using PackedWeight = RoundedWeight<Space>;
-    using InputElement = BFloat16;
+    using ActivationElement = BFloat16;
     using AttentionFactor = BFloat16;
     static constexpr std::string_view name = Joined<&S::name, &detail::bfloat16_suffix>::text;
 

@@ -26,15 +26,15 @@ struct PackedWeightOf<S> {
     using Type = typename S::PackedWeight;
 };
 
-/// The numbers of activations that only products of S read: T, unless S names another type.
+/// The numbers of activations inside a layer: T, unless S names another type.
 template <class T, class S>
-struct InputElementFor {
+struct ActivationElementFor {
     using Type = T;
 };
 template <class T, class S>
-    requires requires { typename S::InputElement; }
-struct InputElementFor<T, S> {
-    using Type = typename S::InputElement;
+    requires requires { typename S::ActivationElement; }
+struct ActivationElementFor<T, S> {
+    using Type = typename S::ActivationElement;
 };
 
 }  // namespace cuda::detail
@@ -45,7 +45,7 @@ template <std::floating_point T, cuda::System S>
 class Cuda {
 public:
     using Element = T;
-    using InputElement = typename cuda::detail::InputElementFor<T, S>::Type;
+    using ActivationElement = typename cuda::detail::ActivationElementFor<T, S>::Type;
     using System = S;
     using Space = typename S::Space;
     using PackedWeight = typename cuda::detail::PackedWeightOf<S>::Type;

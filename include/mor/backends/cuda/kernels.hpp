@@ -15,7 +15,6 @@
 #include <mor/backends/cuda/halting.hpp>
 #include <mor/backends/cuda/linear.hpp>
 #include <mor/backends/cuda/optimizer.hpp>
-#include <mor/backends/cuda/product_input.hpp>
 #include <mor/backends/cuda/rms_norm.hpp>
 #include <mor/backends/cuda/rope.hpp>
 #include <mor/backends/cuda/router_loss.hpp>
@@ -23,3 +22,4 @@
 #include <mor/backends/cuda/scale.hpp>
 #include <mor/backends/cuda/select.hpp>
 #include <mor/backends/cuda/swiglu.hpp>
+#include <mor/backends/cuda/to_activations.hpp>

@@ -21,8 +21,8 @@ template <class B>
 }
 /// What is rounded already has its rows one after another.
 template <class B>
-    requires std::same_as<InputElement<B>, BFloat16>
-[[nodiscard]] RoundedFactor<typename B::Space> factor(ConstInputView<B> x,
+    requires std::same_as<ActivationElement<B>, BFloat16>
+[[nodiscard]] RoundedFactor<typename B::Space> factor(ConstActivationView<B> x,
                                                       Reading reading = Reading::as_stored) {
     return {x, x.columns(), reading};
 }

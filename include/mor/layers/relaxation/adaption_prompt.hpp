@@ -35,8 +35,8 @@ class AdaptionPromptPart {
 public:
     static constexpr bool is_empty = false;
     struct Saved {
-        InputView<B> keys;  // [length, kv_heads * head_dim], as are the values
-        InputView<B> values;
+        ActivationView<B> keys;  // [length, kv_heads * head_dim], as are the values
+        ActivationView<B> values;
         KeyRanges<B> ranges;
         MatrixView<B> mixed;  // [rows, heads * head_dim] before the gate
         MatrixView<B> logsumexp;
@@ -59,12 +59,12 @@ public:
     /// Adds to mixed [rows, heads * head_dim]. `key` and `value` are the layer's projections.
     template <class Projection>
     void forward(Context<B>& context, Index use, const AttentionShape& shape, const Projection& key,
-                 const Projection& value, ConstInputView<B> queries, MatrixView<B> mixed,
+                 const Projection& value, ConstActivationView<B> queries, MatrixView<B> mixed,
                  Saved& saved) const {
         const auto& own = prompts_[static_cast<std::size_t>(use)];
         const ConstMatrixView<B> rows = own.rows.value_matrix();
-        saved.keys = context.input_matrix(rows.rows(), key.outputs());
-        saved.values = context.input_matrix(rows.rows(), key.outputs());
+        saved.keys = context.activation_matrix(rows.rows(), key.outputs());
+        saved.values = context.activation_matrix(rows.rows(), key.outputs());
         key.forward(context, rows, saved.keys);
         value.forward(context, rows, saved.values);
         saved.ranges = all_of(context, queries.rows(), rows.rows());
@@ -79,7 +79,7 @@ public:
     /// Adds to dqueries and to the gradients of prompt, gate and projections.
     template <class Projection>
     void backward(Context<B>& context, Index use, const AttentionShape& shape, Projection&& key,
-                  Projection&& value, ConstInputView<B> queries, const Saved& saved,
+                  Projection&& value, ConstActivationView<B> queries, const Saved& saved,
                   ConstMatrixView<B> dmixed, MatrixView<B> dqueries) {
         auto& own = prompts_[static_cast<std::size_t>(use)];
         const ConstMatrixView<B> rows = std::as_const(own.rows).value_matrix();

@@ -5,9 +5,9 @@
 #include "backends/backends.hpp"
 #include "cuda/rounded_numbers.hpp"
 #include <mor/ops/linear.hpp>
-#include <mor/ops/product_input.hpp>
 #include <mor/ops/rms_norm.hpp>
 #include <mor/ops/swiglu.hpp>
+#include <mor/ops/to_activations.hpp>
 
 using namespace backend_tests;
 using namespace rounded_numbers;
@@ -161,7 +161,7 @@ TEST_CASE_TEMPLATE_DEFINE(
     Matrix<B> dx{{33, 48}}, dweight{{64, 48}}, rounded_dx{{33, 48}}, rounded_dweight{{64, 48}};
     ops::linear_backward_input<B>(context, dy.view(), weight, dx.view());
     ops::linear_backward_weight<B>(context, dy.view(), x.view(), dweight.view());
-    const mor::ConstInputView<B> once = ops::to_product_input<B>(context, dy.view());
+    const mor::ConstActivationView<B> once = ops::to_activations<B>(context, dy.view());
     CHECK(bits_of(once) == bits_of(as_const(dy.view())));
     ops::linear_backward_input<B>(context, once, weight, rounded_dx.view());
     ops::linear_backward_weight<B>(context, once, x.view(), rounded_dweight.view());
