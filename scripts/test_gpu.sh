@@ -73,7 +73,7 @@ detail() {
 # run_tests END
 run_tests() {
     local end=$1 tests=$build/tests/cuda sanitizer tool name
-    for name in errors system backends bfloat16 memory memory_bfloat16 graphs model loss_curve parity; do
+    for name in errors system backends bfloat16 memory memory_bfloat16 graphs model model_bfloat16 loss_curve parity; do
         step "$end" "$name" "$tests/cuda_${name}_test"
     done
     step "$end" "example" "$build/examples/cuda_hello"

@@ -2,6 +2,10 @@
 #include "backends/backends.hpp"
 #include <mor/ops/cross_entropy.hpp>
 
+#include <functional>
+#include <limits>
+#include <vector>
+
 using namespace backend_tests;
 
 namespace {
@@ -72,6 +76,38 @@ TEST_CASE_TEMPLATE_DEFINE("cross_entropy of known logits; ignored rows have no g
     bench.expect_values(dlogits, {-1.5, 1.5, 0, 0, 0, 0}, 2);
 }
 TEST_CASE_TEMPLATE_APPLY(cross_entropy_by_hand, BackendsUnderTest);
+
+TEST_CASE_TEMPLATE_DEFINE("cross_entropy of logits that are minus infinity, as masked ones are", B,
+                          cross_entropy_masked) {
+    using T = typename B::Element;
+    constexpr T masked = -std::numeric_limits<T>::infinity();
+    // First, last, whole slices of what threads see, and all but two.
+    for (const auto& is_masked : std::vector<std::function<bool(Index)>>{
+             [](Index j) { return j == 0; }, [](Index j) { return j == 99; },
+             [](Index j) { return j < 40; }, [](Index j) { return j % 4 != 3; },
+             [](Index j) { return j != 7 && j != 8; }}) {
+        Bench<B> bench;
+        auto logits = bench.matrix(1, 100, 4);
+        auto numbers = mor::to_host(logits.tested.view());
+        for (Index j = 0; j < 100; ++j) {
+            numbers[static_cast<std::size_t>(j)] =
+                is_masked(j) ? masked : numbers[static_cast<std::size_t>(j)];
+        }
+        mor::from_host(logits.tested.view(), numbers);
+        mor::from_host(logits.oracle.view(), std::vector<double>(numbers.begin(), numbers.end()));
+        auto targets = bench.template integers<TokenId>({is_masked(99) ? 7 : 99});
+        REQUIRE(!is_masked(is_masked(99) ? 7 : 99));
+        auto dlogits = bench.matrix(1, 100);
+        bench.run_and_compare(100, [&](auto side) {
+            return side.sum_after([&](auto sum) {
+                ops::cross_entropy(side.context, side(logits), side(targets), 1.0, side(dlogits),
+                                   1.0, sum);
+            });
+        });
+        bench.expect_agreement(dlogits, 100);
+    }
+}
+TEST_CASE_TEMPLATE_APPLY(cross_entropy_masked, BackendsUnderTest);
 
 TEST_CASE_TEMPLATE_DEFINE("cross_entropy names the argument that does not fit", B,
                           cross_entropy_shapes) {

@@ -66,9 +66,13 @@ Comparison compare(const Case& reference, const Run& run, const Tolerance& toler
     return comparison;
 }
 
-bool leaves_out(const Run& run, const Case& reference) {
-    return std::find(run.leaves_out.begin(), run.leaves_out.end(), reference.name) !=
-           run.leaves_out.end();
+/// The run that rounds a case, of a run and those that take what it leaves out.
+const Run* rounding_of(const Case& reference, const Run* run) {
+    while (run != nullptr && std::find(run->leaves_out.begin(), run->leaves_out.end(),
+                                       reference.name) != run->leaves_out.end()) {
+        run = run->otherwise;
+    }
+    return run;
 }
 
 void run_case(const std::filesystem::path& path, const std::vector<Run>& selected, Fault fault,
@@ -88,10 +92,10 @@ void run_case(const std::filesystem::path& path, const std::vector<Run>& selecte
         for (const Run& run : selected) {
             const Comparison comparison = compare(reference, run, run.tolerance, fault);
             passed = passed && comparison.problems().empty();
-            if (run.rounding != nullptr && !leaves_out(*run.rounding, reference)) {
+            if (const Run* const rounding = rounding_of(reference, run.rounding)) {
                 const Tolerance tolerance = rounding_tolerance(comparison);
-                passed = compare(reference, *run.rounding, tolerance, fault).problems().empty() &&
-                         passed;
+                passed =
+                    compare(reference, *rounding, tolerance, fault).problems().empty() && passed;
             }
         }
         ++(passed ? counts.passed : counts.failed);

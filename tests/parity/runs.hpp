@@ -20,6 +20,7 @@ void run_on_cpu_double(const Case& reference, Comparison& comparison);
 void run_on_reference_double(const Case& reference, Comparison& comparison);
 void run_on_cuda_host_float(const Case& reference, Comparison& comparison);
 void run_on_cuda_host_bfloat16(const Case& reference, Comparison& comparison);
+void run_on_cuda_host_float_activations(const Case& reference, Comparison& comparison);
 void run_on_cuda_host_double(const Case& reference, Comparison& comparison);
 
 struct Run {
@@ -28,6 +29,7 @@ struct Run {
     void (*run)(const Case&, Comparison&);
     const Run* rounding = nullptr;  // the same with factors of products rounded to 8 bits
     std::span<const std::string_view> leaves_out = {};  // cases
+    const Run* otherwise = nullptr;                     // what rounds less, for these
 };
 
 /// Factors of products rounded to 8 bits instead of 24: a case's own tolerance is what rounding to

@@ -35,7 +35,7 @@ void count_linear(Context<B>& context, Index rows, ConstMatrixView<B> weight) {
     context.count_flops(2.0 * static_cast<double>(rows) * static_cast<double>(weight.size()));
 }
 
-/// y = x * weight^T, or y += x * weight^T, rounded once to the numbers of y.
+/// y = x * weight^T, or y += x * weight^T; the sum is rounded once, to the numbers of y.
 /// x [rows, in], weight [out, in], y [rows, out]; y may not alias x.
 template <Backend B, ProductInput<B> X, ProductOutput<B> Y>
 void linear(Context<B>& context, X x, ConstMatrixView<B> weight, Y y,

@@ -16,7 +16,8 @@ struct RmsNormBackward {};
 namespace ops {
 
 /// Writes y and, for the backward pass, inverse_rms[i] = 1 / rms(x[i]) and `copy` = x, unless that
-/// is empty. x, y, copy [rows, hidden], weight [hidden], inverse_rms [rows]; y may alias x.
+/// is empty. x, y, copy [rows, hidden], weight [hidden], inverse_rms [rows]; y
+/// may alias x, copy nothing.
 template <Backend B, ProductOutput<B> Y>
 void rms_norm(Context<B>& context, ConstMatrixView<B> x, ConstVectorView<B> weight, double epsilon,
               Y y, VectorView<B> inverse_rms, MatrixView<B> copy = {}) {

@@ -62,8 +62,9 @@ template <Backend B>
 }  // namespace detail
 
 /// Adds factor * the summed cross-entropy, in nats, of the rows of trace.normed against host
-/// targets [rows] to sum [1]; negative targets are ignored. Throws ShapeError if there are not as
-/// many targets as rows, or one is outside the vocabulary.
+/// targets [rows] to sum [1]; negative targets are ignored. Logits are there for `rows_at_once`
+/// rows. Throws ShapeError if there are not as many targets as rows, or one is outside the
+/// vocabulary; ConfigError if rows_at_once is not positive.
 template <class A, Backend B>
 void language_model_loss(const Model<A, B>& model, Context<B>& context, const Trace<A, B>& trace,
                          std::span<const TokenId> targets, double factor, SumView<B> sum,
@@ -76,7 +77,8 @@ void language_model_loss(const Model<A, B>& model, Context<B>& context, const Tr
 }
 
 /// The same, and the gradient of what is added: writes that of trace.normed to dnormed
-/// [rows, hidden], for backward_below_head, and adds that of the head to its parameter's.
+/// [rows, hidden], for backward_below_head, and adds that of the head to its parameter's. Throws
+/// like the one above, and ShapeError if dnormed has another shape.
 template <class A, Backend B>
 void language_model_loss(Model<A, B>& model, Context<B>& context, const Trace<A, B>& trace,
                          std::span<const TokenId> targets, double factor, SumView<B> sum,

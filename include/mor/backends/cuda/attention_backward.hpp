@@ -218,8 +218,8 @@ private:
     }
 };
 
-/// delta[i, h] = dout[i, h] . out[i, h], a thread each: added in the order of multiply_rows, so
-/// that of a single key, where out is its value, ds is 0 to the bit.
+/// delta[i, h] = dout[i, h] . out[i, h], a thread each: added in the order of ExactTiles::multiply,
+/// so that there, of a single key, where out is its value, ds is 0 to the bit.
 template <class B, class DOut, class Out>
 void multiply_heads(Context<B>& context, const AttentionShape& shape,
                     View<const DOut, 2, typename B::Space> dout,

@@ -42,14 +42,15 @@ struct Kernel<op::CrossEntropy, Cuda<T, S>> {
                 // Before the sums below, which wait for all threads: dlogits may be logits.
                 const T target_logit = row[target];
                 // Of this thread's numbers, in one pass: the sum shrinks when a larger one comes.
-                T largest_so_far = -std::numeric_limits<T>::infinity();
+                constexpr T nothing = -std::numeric_limits<T>::infinity();
+                T largest_so_far = nothing;
                 T exponentials{0};
                 for (Index j = team.rank(); j < row.size(); j += team.size()) {
                     const T logit = row[j];
                     if (logit > largest_so_far) {
                         exponentials = exponentials * std::exp(largest_so_far - logit) + T{1};
                         largest_so_far = logit;
-                    } else {
+                    } else if (logit != nothing) {
                         exponentials += std::exp(logit - largest_so_far);
                     }
                 }

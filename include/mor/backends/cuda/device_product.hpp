@@ -32,11 +32,10 @@ struct ProductFactor {
 };
 
 template <class T>
-inline constexpr cudaDataType_t data_type_of = CUDA_R_32F;
-template <>
-inline constexpr cudaDataType_t data_type_of<double> = CUDA_R_64F;
-template <>
-inline constexpr cudaDataType_t data_type_of<BFloat16> = CUDA_R_16BF;
+    requires std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, BFloat16>
+inline constexpr cudaDataType_t data_type_of = std::same_as<T, double>  ? CUDA_R_64F
+                                               : std::same_as<T, float> ? CUDA_R_32F
+                                                                        : CUDA_R_16BF;
 
 /// Computes products one after another, in the order of DeviceSpace. Several threads may ask at
 /// once.
@@ -241,6 +240,11 @@ private:
         if (is_invariant(shape)) {
             prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
                    static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_NONE));
+        } else if (shape.result_type == CUDA_R_16BF) {
+            // Others add the parts of a sum that is split as BFloat16.
+            prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                   static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_NONE |
+                                              CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
         }
         cublasLtMatmulHeuristicResult_t result{};
         int found = 0;
