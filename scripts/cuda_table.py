@@ -96,7 +96,7 @@ def training_rows(models, torch):
 
 
 def inference_rows(models, torch):
-    yield ["prefill and decoding", "tokens/s", "of copies", "PyTorch (decoding: eager)"]
+    yield ["prefill and decoding", "tokens/s", "of copies", "PyTorch"]
     for result in models["results"]:
         for p in result.get("passes", []):
             name = f"{result['shape']} {result['model']} {result['num_recursions']} {result['precision']}"

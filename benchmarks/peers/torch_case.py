@@ -26,14 +26,15 @@ def normalise(hidden, weight):
     return (hidden.float() * scale).to(hidden.dtype) * weight
 
 
-def attend(queries, keys, values, is_causal=True):
-    """With each key head serving several query heads."""
+def attend(queries, keys, values, is_causal=True, seen=None):
+    """With each key head serving several query heads. `seen`: which keys are, if not all or the causal ones."""
+    how = {"is_causal": is_causal} if seen is None else {"attn_mask": seen}
     if queries.is_cuda and "enable_gqa" in (F.scaled_dot_product_attention.__doc__ or ""):  # from 2.5 on: no copies
-        return F.scaled_dot_product_attention(queries, keys, values, is_causal=is_causal, enable_gqa=True)
+        return F.scaled_dot_product_attention(queries, keys, values, **how, enable_gqa=True)
     group = queries.shape[1] // keys.shape[1]
     keys, values = (x.repeat_interleave(group, 1) for x in (keys, values))
     if hasattr(F, "scaled_dot_product_attention"):
-        return F.scaled_dot_product_attention(queries, keys, values, is_causal=is_causal)
+        return F.scaled_dot_product_attention(queries, keys, values, **how)
     scores = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
     if not is_causal:
         return scores.softmax(-1) @ values
@@ -65,8 +66,9 @@ class Block(nn.Module):
         self.up = product(shape.hidden, shape.intermediate)
         self.down = product(shape.intermediate, shape.hidden)
 
-    def forward(self, hidden, cosine, sine, cache=None, position=0):
-        """With a cache, keys and values [2, batch, heads, positions, head_dim], that it reads and fills."""
+    def forward(self, hidden, cosine, sine, cache=None, position=0, seen=None):
+        """With a cache, keys and values [2, batch, heads, positions, head_dim], that it reads and fills. With
+        `seen`, [positions], position is a tensor, and all of the cache is read."""
         batch, length, _ = hidden.shape
         x = normalise(hidden, self.attention_norm)
 
@@ -76,11 +78,15 @@ class Block(nn.Module):
         queries = rotate(heads(self.query), cosine, sine).to(hidden.dtype)
         keys = rotate(heads(self.key), cosine, sine).to(hidden.dtype)
         values = heads(self.value).to(hidden.dtype)
-        if cache is not None:
+        if seen is not None:
+            cache[0].index_copy_(2, position, keys)
+            cache[1].index_copy_(2, position, values)
+            keys, values = cache
+        elif cache is not None:
             cache[0, :, :, position : position + length] = keys
             cache[1, :, :, position : position + length] = values
             keys, values = cache[:, :, :, : position + length]
-        attended = attend(queries, keys, values, length > 1).transpose(1, 2).reshape(batch, length, -1)
+        attended = attend(queries, keys, values, length > 1, seen).transpose(1, 2).reshape(batch, length, -1)
         hidden = hidden + self.output(attended)
         x = normalise(hidden, self.mlp_norm)
         return hidden + self.down(F.silu(self.gate(x)) * self.up(x))
@@ -108,11 +114,14 @@ class Dense(nn.Module):
         return [torch.zeros(extents, dtype=like.dtype, device=like.device) for _ in self.blocks]
 
     def forward(self, tokens, last_only, caches=None, position=0):
+        """Of a position that is a tensor, [1], the same kernels serve any."""
         hidden = self.embedding(tokens)
-        here = slice(position, position + tokens.shape[1])
+        is_fixed = torch.is_tensor(position)
+        here = position if is_fixed else slice(position, position + tokens.shape[1])
+        seen = torch.arange(caches[0].shape[3], device=tokens.device) <= position if is_fixed else None
         for i, block in enumerate(self.blocks):
             cache = caches[i] if caches else None
-            hidden = block(hidden, self.cosine[here], self.sine[here], cache, position)
+            hidden = block(hidden, self.cosine[here], self.sine[here], cache, position, seen)
         if last_only:
             hidden = hidden[:, -1]
         return F.linear(normalise(hidden, self.norm), self.embedding.weight)

@@ -23,8 +23,16 @@ struct CountingSpace : mor::HostSpace {
         HostSpace::copy_to_host(destination, source, bytes);
     }
 };
+/// Counts how often Thrust is asked how many rows it has selected.
 struct CountingSystem : mor::cuda::ProcessorSystem<CountingSpace> {
     static constexpr std::string_view name = "cuda-counting";
+    static inline Index selections = 0;
+    template <class Allocator, class Algorithm>
+    auto run_algorithm(std::string_view call, Allocator& allocator,
+                       const Algorithm& algorithm) const {
+        selections += call == "thrust::copy_if" ? 1 : 0;
+        return ProcessorSystem::run_algorithm(call, allocator, algorithm);
+    }
 };
 
 using Counting = mor::Cuda<double, CountingSystem>;
@@ -67,4 +75,17 @@ TEST_CASE_TEMPLATE("a training step copies numbers to the host at its end, each 
         const Index expected = 1 + (num_losses > 0 ? 1 : 0) + (step > 0 ? 2 : 1) * counts_pairs;
         CHECK(whole - micro_batches * forward == expected);
     }
+}
+
+TEST_CASE_TEMPLATE("nobody is asked how many rows take the first recursion step, as all do", A,
+                   mor::MoRToken<mor::MiddleCycle>, CyclePonder) {
+    Counting backend;
+    const mor::Model<A, Counting> model{backend, small_config<A>(), small_options<A>(), 3};
+    mor::Context<Counting> context{backend};
+    mor::Trace<A, Counting> trace;
+    const Sequences sequences = random_sequences({20, 20}, 29);
+    CountingSystem::selections = 0;
+    model.forward(context, sequences.batch(), {.training_step = 1}, trace);
+    CHECK(CountingSystem::selections == model.layout().num_steps - 1);
+    CHECK(trace.steps.front().kept.size() == 40);
 }

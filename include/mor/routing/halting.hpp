@@ -153,7 +153,8 @@ public:
             record.carry = {};
         }
         Index kept = step.num_candidates();
-        if (step.must_keep_all()) {  // also those whose shares, rounded, add up to 1
+        // Nothing is spent in step 0; later also those whose shares, rounded, add up to 1.
+        if (step.step == 0 || step.must_keep_all()) {
             ops::number_rows<B>(context, step.kept);
         } else {
             kept = ops::select_unspent<B>(context, record.spent, step.source, step.kept);

@@ -126,6 +126,8 @@ public:
             } else {
                 ops::fill<B>(context, 1.0, step.weight);
             }
+            ops::number_rows<B>(context, step.kept);  // all take it: no device has to be asked
+            return rows;
         }
         return ops::select_at_least<B>(context, record.best, step.source, step.step, step.kept);
     }
