@@ -14,18 +14,18 @@ foreach(label fast slow threads)
 endforeach()
 
 # mor_add_test(<name> SOURCES <file>... [LABELS fast|slow [threads]...] [ARGUMENTS <word>...]
-#              [PRECOMPILED <header>...] [OPTIMIZED | COMPUTES | PORTABLE])
+#              [PRECOMPILED <header>...] [OPTIMIZED | COMPUTES | UNOPTIMIZED | PORTABLE])
 #
 # Builds the executable <name>_test and registers it with CTest as <name>. Without a label it is
 # fast, to compile and to run, so that sanitizers have time for it. Tests that start threads
 # add the label threads and run under the thread sanitizer. Most tests take far longer to compile than to
-# run, and are compiled without optimisation, also in a release build, where slow ones get -O1. One that
-# COMPUTES much and yet is fast gets -O1 in any build; an OPTIMIZED one, of the kernels, what users' code gets. A
-# PORTABLE one is compiled for any processor of the kind, and linked with no code compiled for this one,
-# which could take the place of its own. PRECOMPILED are headers that most sources of a test include, in
-# place of those that all tests share.
+# run, and are compiled without optimisation, also in a release build, where slow ones get -O1 unless they
+# are UNOPTIMIZED: slow to compile, not to run. One that COMPUTES much and yet is fast gets -O1 in any
+# build; an OPTIMIZED one, of the kernels, what users' code gets. A PORTABLE one is compiled for any
+# processor of the kind, and linked with no code compiled for this one, which could take the place of its
+# own. PRECOMPILED are headers that most sources of a test include, in place of those that all tests share.
 function(mor_add_test name)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "OPTIMIZED;COMPUTES;PORTABLE" ""
+    cmake_parse_arguments(PARSE_ARGV 1 arg "OPTIMIZED;COMPUTES;UNOPTIMIZED;PORTABLE" ""
         "SOURCES;LABELS;ARGUMENTS;PRECOMPILED")
     if(arg_UNPARSED_ARGUMENTS OR NOT arg_SOURCES)
         message(FATAL_ERROR "mor_add_test(${name}): expected SOURCES <file>..., "
@@ -47,11 +47,11 @@ function(mor_add_test name)
     set(is_optimized ON)
     if(arg_COMPUTES)
         target_compile_options(${executable} PRIVATE -O1)
-    elseif(arg_PORTABLE OR (NOT arg_OPTIMIZED AND "slow" IN_LIST arg_LABELS))
-        target_compile_options(${executable} PRIVATE $<$<CONFIG:Release>:-O1>)
-    elseif(NOT arg_OPTIMIZED)
+    elseif(arg_UNOPTIMIZED OR NOT (arg_OPTIMIZED OR arg_PORTABLE OR "slow" IN_LIST arg_LABELS))
         target_compile_options(${executable} PRIVATE -O0)
         set(is_optimized OFF)
+    elseif(NOT arg_OPTIMIZED)
+        target_compile_options(${executable} PRIVATE $<$<CONFIG:Release>:-O1>)
     endif()
     # A precompiled header of g++ forgets which warnings the headers in it have turned off: those of
     # optimised code then come from the compiler's own.
