@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 namespace {
@@ -155,8 +156,10 @@ TEST_CASE_TEMPLATE("a decoding step is a graph between two decisions of a router
                    mor::MoRExpert<mor::MiddleCycle>, mor::MoRToken<mor::Cycle>, CyclePonder) {
     constexpr int tokens = 10;
     const auto made = decode_in_graphs<A>(10, tokens);
+    // All rows take the first step, but of expert-choice: nobody is asked there.
+    constexpr int lists = std::is_same_v<A, mor::MoRExpert<mor::MiddleCycle>> ? 3 : 2;
     if (finds_graphs) {  // another number of rows is another list, but there are few numbers
-        CHECK(made.launches >= 3 * tokens);
+        CHECK(made.launches >= lists * tokens);
         CHECK(10 * made.lists < made.launches);
     }
 }
