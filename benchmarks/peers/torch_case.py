@@ -68,7 +68,7 @@ class Block(nn.Module):
 
     def forward(self, hidden, cosine, sine, cache=None, position=0, seen=None):
         """With a cache, keys and values [2, batch, heads, positions, head_dim], that it reads and fills. With
-        `seen`, [positions], position is a tensor, and all of the cache is read."""
+        `seen`, [1, positions], position is a tensor, and all of the cache is read."""
         batch, length, _ = hidden.shape
         x = normalise(hidden, self.attention_norm)
 
@@ -118,7 +118,7 @@ class Dense(nn.Module):
         hidden = self.embedding(tokens)
         is_fixed = torch.is_tensor(position)
         here = position if is_fixed else slice(position, position + tokens.shape[1])
-        seen = torch.arange(caches[0].shape[3], device=tokens.device) <= position if is_fixed else None
+        seen = torch.arange(caches[0].shape[3], device=tokens.device)[None] <= position if is_fixed else None
         for i, block in enumerate(self.blocks):
             cache = caches[i] if caches else None
             hidden = block(hidden, self.cosine[here], self.sine[here], cache, position, seen)
