@@ -7,8 +7,10 @@
 #include <doctest/doctest.h>
 #include <unit/train/token_text.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <string_view>
+#include <type_traits>
 
 namespace {
 
@@ -77,15 +79,34 @@ TEST_CASE_TEMPLATE("a training step copies numbers to the host at its end, each 
     }
 }
 
-TEST_CASE_TEMPLATE("nobody is asked how many rows take the first recursion step, as all do", A,
-                   mor::MoRToken<mor::MiddleCycle>, CyclePonder) {
+TEST_CASE_TEMPLATE("halting asks in each step but the first, token-choice once a pass, for depths",
+                   A, mor::MoRToken<mor::MiddleCycle>, CyclePonder) {
     Counting backend;
     const mor::Model<A, Counting> model{backend, small_config<A>(), small_options<A>(), 3};
     mor::Context<Counting> context{backend};
     mor::Trace<A, Counting> trace;
     const Sequences sequences = random_sequences({20, 20}, 29);
+    const bool is_halting = std::is_same_v<A, CyclePonder>;
+    const Index num_steps = model.layout().num_steps;
+    REQUIRE(num_steps == 3);
     CountingSystem::selections = 0;
-    model.forward(context, sequences.batch(), {.training_step = 1}, trace);
-    CHECK(CountingSystem::selections == model.layout().num_steps - 1);
+    const Index copies =
+        copies_of([&] { model.forward(context, sequences.batch(), {.training_step = 1}, trace); });
+    CHECK(CountingSystem::selections == (is_halting ? num_steps - 1 : 0));
+    CHECK(copies == (is_halting ? 0 : 1));
     CHECK(trace.steps.front().kept.size() == 40);
+    CHECK(trace.steps.back().kept.size() < 40);
+
+    auto cache = model.make_cache(2);
+    CountingSystem::selections = 0;
+    const Index cached_copies = copies_of([&] {
+        model.extend(context, sequences.batch(), cache, trace, {.logits = mor::Logits::last_rows});
+    });
+    CHECK(CountingSystem::selections == (is_halting ? num_steps - 1 : 0));
+    const auto left_some = [](const auto& step) {
+        return step.kept.size() < step.view.num_candidates();
+    };
+    const Index asked = std::count_if(trace.steps.begin(), trace.steps.end(), left_some);
+    REQUIRE(asked > 0);
+    CHECK(cached_copies == (is_halting ? asked : 1));  // which rows they are
 }

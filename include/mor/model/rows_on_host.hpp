@@ -8,7 +8,9 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <iterator>
 #include <numeric>
+#include <span>
 #include <vector>
 
 namespace mor::detail {
@@ -21,11 +23,24 @@ struct RowsOnHost {
 
 /// Of the rows that take each recursion step.
 struct StepRowsOnHost {
-    std::vector<Index> counts;  // [sequences] in the current step, if the router says so
-    std::vector<Index> kept;    // candidates that take the current step
-    std::vector<RowsOnHost> steps;
+    std::vector<Index> entered;  // [rows] 0, 1, ...
+    std::vector<Index> counts;   // [sequences] in the current step, if the router says so
+    std::vector<Index> kept;     // candidates that take the current step, if the host knows
+    struct Step : RowsOnHost {
+        std::vector<Index> source;  // which of the entered rows each is
+    };
+    std::vector<Step> steps;
 
-    void begin(Index num_steps) { steps.resize(static_cast<std::size_t>(num_steps)); }
+    void begin(Index num_steps, Index num_rows) {
+        steps.resize(static_cast<std::size_t>(num_steps));
+        entered.resize(static_cast<std::size_t>(num_rows));
+        std::iota(entered.begin(), entered.end(), Index{0});
+    }
+    /// Before a router is asked, and if rows are dropped that it kept.
+    void forget_decision() {
+        counts.clear();
+        kept.clear();
+    }
 };
 
 /// The rows `kept`, [n], of `rows`, of which the host knows all, and which they are: `numbers`.
@@ -50,19 +65,23 @@ template <Backend B>
     return result;
 }
 
-/// The candidates `kept` that take a step, as rows. On a device the host knows where sequences
-/// begin from a router that says how many of each it kept; if it must know all, it asks. The
-/// result looks at `known`.
+/// The candidates `kept` that take a step, as rows. On a device the host knows all of them from a
+/// router that says which it kept, and where sequences begin from one that says how many of each;
+/// if it must know all, it asks. The result looks at `known`.
 template <Backend B>
 [[nodiscard]] Rows<B> kept_rows(Context<B>& context, const StepView<B>& view,
                                 ConstIndexView<B> kept, bool must_know_all, StepRowsOnHost& known) {
     if (kept.size() == view.num_candidates()) {
         return view.rows;
     }
-    RowsOnHost& own = known.steps[static_cast<std::size_t>(view.step)];
+    auto& own = known.steps[static_cast<std::size_t>(view.step)];
     if constexpr (!HostBackend<B>) {
-        if (must_know_all) {
+        bool is_known = std::ssize(known.kept) == kept.size();
+        if (!is_known && must_know_all) {
             to_host(kept, known.kept);
+            is_known = true;
+        }
+        if (is_known && view.rows.knows_offsets() && view.rows.knows_positions()) {
             return known_rows<B>(context, view.rows, kept, known.kept, own);
         }
     }
@@ -79,6 +98,24 @@ template <Backend B>
         rows.host_offsets = own.offsets;
     }
     return rows;
+}
+
+/// Which of the entered rows the candidates `kept` are, where a device's host knows; else empty.
+template <Backend B>
+[[nodiscard]] std::span<const Index> known_source(const StepView<B>& view, ConstIndexView<B> kept,
+                                                  StepRowsOnHost& known) {
+    if (kept.size() == view.num_candidates()) {
+        return view.host_source;
+    }
+    if (HostBackend<B> || !view.knows_source() || std::ssize(known.kept) != kept.size()) {
+        return {};
+    }
+    std::vector<Index>& source = known.steps[static_cast<std::size_t>(view.step)].source;
+    source.clear();
+    for (const Index candidate : known.kept) {
+        source.push_back(view.host_source[static_cast<std::size_t>(candidate)]);
+    }
+    return source;
 }
 
 }  // namespace mor::detail

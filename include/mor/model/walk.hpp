@@ -61,7 +61,7 @@ public:
         const Layout& layout = model_.layout();
         trace_.layers.resize(static_cast<std::size_t>(layout.num_unrolled()));
         trace_.steps.clear();
-        trace_.host.step_rows.begin(model_.layout().num_steps);
+        trace_.host.step_rows.begin(layout.num_steps, HostBackend<B> ? 0 : x.rows());
         const IndexView<B> all = context_.indices(x.rows());
         ops::number_rows<B>(context_, all);
         trace_.merge = {.all = all};
@@ -168,10 +168,13 @@ private:
             trace_.entered = copy_of(h);
         }
         Merge::template begin<B>(context_, h, trace_.merge);
-        StepView<B> next{.rows = trace_.rows, .source = trace_.merge.all};
+        const StepView<B> everything{.rows = trace_.rows,
+                                     .source = trace_.merge.all,
+                                     .host_source = trace_.host.step_rows.entered};
+        StepView<B> next = everything;
         for (Index step = 0; step < layout.num_steps; ++step) {
             if constexpr (reconsiders_every_token<Router>) {
-                next = StepView<B>{.rows = trace_.rows, .source = trace_.merge.all};
+                next = everything;
             }
             next = run_step(step, h, next);
             if (step + 1 < layout.num_steps) {
@@ -195,7 +198,7 @@ private:
         const Index chosen = select(view);
         const Index count = limit_depth(view, chosen);
         if (count != chosen) {
-            trace_.host.step_rows.counts.clear();
+            trace_.host.step_rows.forget_decision();
         }
         notify(PhaseSeen<B>{step, StepPhase::select});
         const ConstIndexView<B> kept = view.kept.slice(0, count);
@@ -213,7 +216,9 @@ private:
 
         notify(PhaseSeen<B>{step, StepPhase::compact});
 
-        StepView<B> next{.rows = rows, .source = active};
+        StepView<B> next{.rows = rows,
+                         .source = active,
+                         .host_source = known_source<B>(view, kept, trace_.host.step_rows)};
         if constexpr (uses_previous<Router>) {
             const MatrixView<B> previous = context_.matrix(count, h.columns());
             ops::gather_rows<B>(context_, view.hidden, kept, previous);
@@ -273,8 +278,9 @@ private:
         view.hidden = hidden;
         view.kept = context_.indices(candidates);
         view.weight = context_.vector(candidates);
-        trace_.host.step_rows.counts.clear();
+        trace_.host.step_rows.forget_decision();
         view.host_counts = &trace_.host.step_rows.counts;
+        view.host_kept = &trace_.host.step_rows.kept;
     }
 
     Index select(const StepView<B>& view) {
@@ -353,13 +359,18 @@ private:
                 left.push_back(static_cast<Index>(i));
             }
         }
+        for (std::size_t i = 0; i < left.size(); ++i) {
+            source[i] = source[static_cast<std::size_t>(left[i])];
+        }
+        source.resize(left.size());
         const IndexView<B> kept = context_.indices(std::ssize(left));
         from_host(kept, left);
         const IndexView<B> active = context_.indices(kept.size());
         ops::compose_indices<B>(context_, taken.source, kept, active);
         StepView<B> next{
             .rows = known_rows<B>(context_, taken.rows, kept, left, trace_.host.wanted_rows),
-            .source = active};
+            .source = active,
+            .host_source = source};
         if constexpr (uses_previous<Router>) {
             const MatrixView<B> previous = context_.matrix(kept.size(), taken.previous.columns());
             ops::gather_rows<B>(context_, taken.previous, kept, previous);

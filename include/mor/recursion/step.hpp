@@ -7,6 +7,10 @@
 #include <mor/ops/rows.hpp>
 #include <mor/recursion/loss_terms.hpp>
 
+#include <iterator>
+#include <span>
+#include <vector>
+
 namespace mor {
 
 /// How decisions may be taken. `look_ahead`: as in training, a decision may depend on later tokens
@@ -26,10 +30,11 @@ struct StepView {
     Index forced_depth = 0;       // if positive, a router must keep all candidates of earlier steps
     double threshold_offset = 0;  // added to the bound of a causal rule, in logits
 
-    Rows<B> rows = {};               // of the candidates: their sequences and original positions
-    Rows<B> entered = {};            // of all rows that entered the recursion
-    ConstIndexView<B> source = {};   // [candidates] which of the entered rows each is
-    ConstMatrixView<B> hidden = {};  // [candidates, hidden]
+    Rows<B> rows = {};              // of the candidates: their sequences and original positions
+    Rows<B> entered = {};           // of all rows that entered the recursion
+    ConstIndexView<B> source = {};  // [candidates] which of the entered rows each is
+    std::span<const Index> host_source = {};  // the same on a device's host, if known; else empty
+    ConstMatrixView<B> hidden = {};           // [candidates, hidden]
     // [candidates, hidden] what the candidates were before the previous step; empty in step 0.
     ConstMatrixView<B> previous = {};
 
@@ -37,11 +42,14 @@ struct StepView {
     // kept row i, or with GateAtExit to candidate i of step 0. Only some Merges read it.
     IndexView<B> kept = {};     // room for [candidates]
     VectorView<B> weight = {};  // room for [candidates]
-    // [sequences] how many rows of each were kept, from a router that knows it without waiting for
-    // a device; others leave it as it is, empty. May be null.
-    std::vector<Index>* host_counts = nullptr;
+    // What a router knows without waiting for a device; another leaves it as it is, empty. May be
+    // null.
+    std::vector<Index>* host_counts = nullptr;  // [sequences] how many rows of each were kept
+    std::vector<Index>* host_kept = nullptr;    // [kept] which
 
     [[nodiscard]] Index num_candidates() const { return hidden.rows(); }
+    /// Of candidates without a candidate, that there are none.
+    [[nodiscard]] bool knows_source() const { return std::ssize(host_source) == source.size(); }
     [[nodiscard]] bool must_keep_all() const { return step < forced_depth; }
 };
 

@@ -15,8 +15,12 @@
 #include <mor/routing/scores.hpp>
 
 #include <algorithm>
+#include <cstddef>
+#include <iterator>
 #include <string_view>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 namespace mor {
 
@@ -79,10 +83,11 @@ public:
     /// The decision, taken in step 0 for all rows that enter the recursion.
     template <Backend B>
     struct Record {
-        ConstMatrixView<B> hidden;  // [rows, hidden] over the temperature
-        MatrixView<B> scores;       // [rows, steps]
-        MatrixView<B> gate;         // [rows, steps]
-        IndexView<B> best;          // [rows] the last step that the row takes
+        ConstMatrixView<B> hidden;          // [rows, hidden] over the temperature
+        MatrixView<B> scores;               // [rows, steps]
+        MatrixView<B> gate;                 // [rows, steps]
+        IndexView<B> best;                  // [rows] the last step that the row takes
+        std::vector<Index> host_best = {};  // the same on a device's host, once it was asked for
         typename Network::template Weights<B>::Saved network = {};
 
         /// [rows, steps] in step 0, which decides; nothing in later ones.
@@ -107,10 +112,12 @@ public:
                  Record<B>& record) const {
         if (step.step == 0) {
             const Index rows = step.num_candidates();
+            record.host_best.clear();
             record = {.hidden = detail::cooled(context, step.hidden, options_.temperature),
                       .scores = context.matrix(rows, step.num_steps),
                       .gate = context.matrix(rows, step.num_steps),
-                      .best = context.indices(rows)};
+                      .best = context.indices(rows),
+                      .host_best = std::move(record.host_best)};
             weights.network.forward(context, record.hidden, record.scores, record.network);
             ops::gate<B>(context, options_.gate, record.scores, options_.alpha, record.gate);
             if (is_warming_up(step)) {
@@ -128,6 +135,11 @@ public:
             }
             ops::number_rows<B>(context, step.kept);  // all take it: no device has to be asked
             return rows;
+        }
+        if constexpr (!HostBackend<B>) {
+            if (step.host_kept != nullptr && step.knows_source()) {
+                return keep_known(step, record);
+            }
         }
         return ops::select_at_least<B>(context, record.best, step.source, step.step, step.kept);
     }
@@ -165,6 +177,24 @@ public:
     }
 
 private:
+    /// A device is asked once a pass, for the depths of all rows; the host then selects, and knows
+    /// what it selected.
+    template <Backend B>
+    [[nodiscard]] static Index keep_known(const StepView<B>& step, Record<B>& record) {
+        if (record.host_best.empty()) {
+            to_host(ConstIndexView<B>{record.best}, record.host_best);
+        }
+        std::vector<Index>& kept = *step.host_kept;
+        for (std::size_t i = 0; i < step.host_source.size(); ++i) {
+            const auto row = static_cast<std::size_t>(step.host_source[i]);
+            if (record.host_best[row] >= step.step) {
+                kept.push_back(static_cast<Index>(i));
+            }
+        }
+        from_host(step.kept.slice(0, std::ssize(kept)), kept);
+        return std::ssize(kept);
+    }
+
     template <Backend B>
     [[nodiscard]] bool is_warming_up(const StepView<B>& step) const {
         return step.training_step > 0 && step.training_step < options_.balancing_warmup;
