@@ -10,8 +10,8 @@
 #include <mor/testing/backend_conformance.hpp>
 #include <mor/testing/tolerance.hpp>
 
+#include <cuda/pass.hpp>
 #include <doctest/doctest.h>
-#include <unit/model/training_pass.hpp>
 
 #include <string>
 #include <tuple>
@@ -51,28 +51,6 @@ struct Models {
         });
     }
 };
-
-/// Every gradient of a model after one pass, by name.
-struct Pass {
-    double loss = 0;
-    std::vector<Index> depths;
-    std::vector<std::pair<std::string, std::vector<double>>> gradients;
-};
-template <class A, mor::Backend B>
-Pass run_pass(mor::Model<A, B>& model, const Sequences& sequences) {
-    mor::Context<B> context{model.backend()};
-    mor::Trace<A, B> trace;
-    model.zero_gradients();
-    Pass pass;
-    pass.loss = training_pass(model, context, trace, sequences,
-                              random_targets(sequences, model.config().vocab_size), 1,
-                              {.training_step = 1});
-    pass.depths = mor::token_depths(trace);
-    std::as_const(model).visit_parameters([&](const mor::Parameter<B>& parameter) {
-        pass.gradients.emplace_back(parameter.name(), to_host(parameter.gradient()));
-    });
-    return pass;
-}
 
 std::string mismatch(const std::vector<double>& actual, const std::vector<double>& expected) {
     const mor::View<const double, 1> found{actual.data(), {std::ssize(actual)}};
@@ -119,8 +97,8 @@ TEST_CASE_TEMPLATE_DEFINE("a model computes the oracle's loss and gradients", A,
     // So many rows that attention works on tiles of them.
     const Sequences sequences =
         random_sequences({9, 1, 21, 40, 35, 28}, models.oracle.config().vocab_size);
-    const Pass actual = run_pass(models.tested, sequences);
-    const Pass expected = run_pass(models.oracle, sequences);
+    const Pass<double> actual = run_pass(models.tested, sequences);
+    const Pass<double> expected = run_pass(models.oracle, sequences);
     CHECK(mor::testing::mismatch(actual.loss, expected.loss, tolerance) == "");
     CHECK(actual.depths == expected.depths);
     REQUIRE(actual.gradients.size() == expected.gradients.size());

@@ -9,8 +9,8 @@
 #include <mor/train/trainer.hpp>
 
 #include <cuda/float_activations.hpp>
+#include <cuda/pass.hpp>
 #include <doctest/doctest.h>
-#include <unit/model/training_pass.hpp>
 #include <unit/train/token_text.hpp>
 
 #include <cmath>
@@ -85,31 +85,14 @@ void calm(mor::Model<A, B>& model) {
     });
 }
 
-/// One pass over sequences: its loss, where tokens went, and all gradients.
-struct Pass {
-    double loss = 0;
-    std::vector<Index> depths = {};
-    std::vector<std::pair<std::string, std::vector<float>>> gradients = {};
-};
+/// A pass of a calm model.
 template <class A, mor::Backend B>
-Pass run_pass() {
+Pass<float> calm_pass() {
     B backend;
     mor::Model<A, B> model{backend, small_config<A>(), small_options<A>(), 3};
     fill_zero_parameters(model);
     calm(model);
-    const Sequences sequences =
-        random_sequences({9, 1, 21, 40, 35, 28}, model.config().vocab_size, 6);
-    mor::Context<B> context{backend};
-    mor::Trace<A, B> trace;
-    Pass pass;
-    pass.loss = training_pass(model, context, trace, sequences,
-                              random_targets(sequences, model.config().vocab_size), 1,
-                              {.training_step = 1});
-    pass.depths = mor::token_depths(trace);
-    std::as_const(model).visit_parameters([&](const mor::Parameter<B>& parameter) {
-        pass.gradients.emplace_back(parameter.name(), to_host(parameter.gradient()));
-    });
-    return pass;
+    return run_pass(model, random_sequences({9, 1, 21, 40, 35, 28}, model.config().vocab_size, 6));
 }
 
 double norm(const std::vector<float>& x) {
@@ -153,8 +136,8 @@ TEST_CASE_TEMPLATE("with activations that are kept rounded, every gradient is ne
                    A, mor::Vanilla, mor::MoRExpert<mor::MiddleCycle>, mor::MoRToken<mor::Cycle>,
                    SequenceLowRank, ExpertPrompt, CyclePonder, MiddleExitGate,
                    CycleInputInjection) {
-    const Pass exact = run_pass<A, mor::Reference<float>>();
-    const Pass rounded = run_pass<A, Tested>();
+    const Pass<float> exact = calm_pass<A, mor::Reference<float>>();
+    const Pass<float> rounded = calm_pass<A, Tested>();
     REQUIRE(rounded.depths == exact.depths);  // no score is so near another
     CHECK(std::abs(rounded.loss / exact.loss - 1) < 1e-3);
     REQUIRE(rounded.gradients.size() == exact.gradients.size());

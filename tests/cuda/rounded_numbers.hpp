@@ -34,44 +34,37 @@ template <Backend B>
     return matrix;
 }
 
-template <mor::MemorySpace Space>
-[[nodiscard]] std::vector<std::uint16_t> bits_of(View<const BFloat16, 2, Space> matrix) {
-    std::vector<std::uint16_t> bits;
-    for (const BFloat16 value : mor::to_host(matrix)) {
-        bits.push_back(value.bits);
-    }
-    return bits;
-}
+[[nodiscard]] inline BFloat16 nearest(BFloat16 x) { return x; }
+[[nodiscard]] inline BFloat16 nearest(float x) { return mor::to_bfloat16(x); }
+
 /// Of the nearest numbers, as products round them.
-template <mor::MemorySpace Space>
-[[nodiscard]] std::vector<std::uint16_t> bits_of(View<const float, 2, Space> matrix) {
+template <class T, mor::MemorySpace Space>
+[[nodiscard]] std::vector<std::uint16_t> bits_of(View<const T, 2, Space> matrix) {
     std::vector<std::uint16_t> bits;
-    for (const float value : mor::to_host(matrix)) {
-        bits.push_back(mor::to_bfloat16(value).bits);
+    for (const T value : mor::to_host(matrix)) {
+        bits.push_back(nearest(value).bits);
     }
     return bits;
 }
 
+/// A Result of the numbers of a matrix, each converted.
+template <class Result, class From, class Convert>
+[[nodiscard]] Result converted(const From& matrix, const Convert& convert) {
+    std::vector<decltype(convert({}))> values;
+    for (const auto value : mor::to_host(matrix.view())) {
+        values.push_back(convert(value));
+    }
+    Result result{{matrix.view().rows(), matrix.view().columns()}};
+    mor::from_host(result.view(), values);
+    return result;
+}
 template <Backend B>
 [[nodiscard]] Input<B> rounded(const Matrix<B>& matrix) {
-    std::vector<BFloat16> values;
-    for (const float value : mor::to_host(matrix.view())) {
-        values.push_back(mor::to_bfloat16(value));
-    }
-    Input<B> result{{matrix.view().rows(), matrix.view().columns()}};
-    mor::from_host(result.view(), values);
-    return result;
+    return converted<Input<B>>(matrix, [](float x) { return mor::to_bfloat16(x); });
 }
-
 template <Backend B>
 [[nodiscard]] Matrix<B> widened(const Input<B>& matrix) {
-    std::vector<float> values;
-    for (const BFloat16 value : mor::to_host(matrix.view())) {
-        values.push_back(mor::to_float(value));
-    }
-    Matrix<B> result{{matrix.view().rows(), matrix.view().columns()}};
-    mor::from_host(result.view(), values);
-    return result;
+    return converted<Matrix<B>>(matrix, [](BFloat16 x) { return mor::to_float(x); });
 }
 
 template <class T, mor::MemorySpace Space>

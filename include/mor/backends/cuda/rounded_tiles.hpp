@@ -121,58 +121,25 @@ struct RoundedTiles {
 
     static MOR_HOST_DEVICE void load(Team& team, View<const float, 2> from, Index first, int count,
                                      Index column, int dim, const Tile<BFloat16>& to) {
-        struct Four {
-            float x[4];
-        };
-        struct RoundedFour {
-            BFloat16 x[4];
-        };
-        const bool is_aligned = dim % 4 == 0 && from.columns() % 4 == 0 && column % 4 == 0 &&
-                                reinterpret_cast<std::uintptr_t>(from.data()) % sizeof(Four) == 0;
-        for_each_element(team, padded(count), padded(dim) / 4, [&](int i, int quarter) {
-            const int c = 4 * quarter;
-            Four numbers{};
-            if (i < count && c < dim) {
-                const float* const source = from.row(first + i).data() + column + c;
-                if (is_aligned) {
-                    std::memcpy(&numbers, std::assume_aligned<sizeof(Four)>(source), sizeof(Four));
-                } else {
-                    for (int r = 0; r < 4 && c + r < dim; ++r) {
-                        numbers.x[r] = source[r];
-                    }
-                }
-            }
-            const RoundedFour rounded{{factor(numbers.x[0]), factor(numbers.x[1]),
-                                       factor(numbers.x[2]), factor(numbers.x[3])}};
-            std::memcpy(std::assume_aligned<sizeof(RoundedFour)>(&to(i, c)), &rounded,
-                        sizeof(RoundedFour));
-        });
+        for_each_packet(team, from, first, count, column, dim,
+                        [&](int i, int c, const Packet<float>& numbers) {
+                            struct Rounded {
+                                BFloat16 x[sizeof(Packet<float>) / sizeof(float)];
+                            };
+                            const Rounded rounded{{factor(numbers.x[0]), factor(numbers.x[1]),
+                                                   factor(numbers.x[2]), factor(numbers.x[3])}};
+                            std::memcpy(std::assume_aligned<sizeof(Rounded)>(&to(i, c)), &rounded,
+                                        sizeof(Rounded));
+                        });
     }
-
     /// The same of numbers that are rounded already.
     static MOR_HOST_DEVICE void load(Team& team, View<const BFloat16, 2> from, Index first,
                                      int count, Index column, int dim, const Tile<BFloat16>& to) {
-        struct Eight {
-            BFloat16 x[8];
-        };
-        const bool is_aligned = dim % 8 == 0 && from.columns() % 8 == 0 && column % 8 == 0 &&
-                                reinterpret_cast<std::uintptr_t>(from.data()) % sizeof(Eight) == 0;
-        for_each_element(team, padded(count), padded(dim) / 8, [&](int i, int eighth) {
-            const int c = 8 * eighth;
-            Eight numbers{};
-            if (i < count && c < dim) {
-                const BFloat16* const source = from.row(first + i).data() + column + c;
-                if (is_aligned) {
-                    std::memcpy(&numbers, std::assume_aligned<sizeof(Eight)>(source),
-                                sizeof(Eight));
-                } else {
-                    for (int r = 0; r < 8 && c + r < dim; ++r) {
-                        numbers.x[r] = source[r];
-                    }
-                }
-            }
-            std::memcpy(std::assume_aligned<sizeof(Eight)>(&to(i, c)), &numbers, sizeof(Eight));
-        });
+        for_each_packet(team, from, first, count, column, dim,
+                        [&](int i, int c, const Packet<BFloat16>& numbers) {
+                            std::memcpy(std::assume_aligned<sizeof(numbers)>(&to(i, c)), &numbers,
+                                        sizeof(numbers));
+                        });
     }
 
     static MOR_HOST_DEVICE void multiply(Team& team, const Tile<BFloat16>& a, int a_rows,
@@ -240,6 +207,41 @@ struct RoundedTiles {
 
 private:
     [[nodiscard]] static int rows(int dim) { return dim <= 128 ? 64 : 32; }
+
+    /// As many numbers as a thread reads at once.
+    template <class T>
+    struct Packet {
+        static constexpr int size = 16 / static_cast<int>(sizeof(T));
+        T x[16 / sizeof(T)];
+    };
+
+    /// body(i, c, packet of the numbers from (i, c) on) for the rows and columns of a tile, padded:
+    /// [count, dim] of `from` from (first, column) on, and 0 beyond them.
+    template <class T, class Body>
+    static MOR_HOST_DEVICE void for_each_packet(Team& team, View<const T, 2> from, Index first,
+                                                int count, Index column, int dim,
+                                                const Body& body) {
+        constexpr int size = Packet<T>::size;
+        const bool is_aligned =
+            dim % size == 0 && from.columns() % size == 0 && column % size == 0 &&
+            reinterpret_cast<std::uintptr_t>(from.data()) % sizeof(Packet<T>) == 0;
+        for_each_element(team, padded(count), padded(dim) / size, [&](int i, int place) {
+            const int c = size * place;
+            Packet<T> numbers{};
+            if (i < count && c < dim) {
+                const T* const source = from.row(first + i).data() + column + c;
+                if (is_aligned) {
+                    std::memcpy(&numbers, std::assume_aligned<sizeof(numbers)>(source),
+                                sizeof(numbers));
+                } else {
+                    for (int r = 0; r < size && c + r < dim; ++r) {
+                        numbers.x[r] = source[r];
+                    }
+                }
+            }
+            body(i, c, numbers);
+        });
+    }
 };
 
 }  // namespace mor::cuda::detail
