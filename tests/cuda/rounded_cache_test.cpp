@@ -149,10 +149,9 @@ TEST_CASE_TEMPLATE("caches count the bytes of rounded keys", A, mor::Vanilla,
 }
 
 TEST_CASE("blocks of rounded keys: twice as many fit into as many bytes") {
-    using Exact = mor::Cuda<float, mor::cuda::HostSystem>;
     const std::vector<mor::detail::KeyUse> uses{{.layer = 0, .key_layer = 0}};
     const mor::PagedKeyValueCache<Tested> rounded{uses, 8, 1 << 16, 16};
-    const mor::PagedKeyValueCache<Exact> exact{uses, 8, 1 << 16, 16};
+    const mor::PagedKeyValueCache<FloatActivations> exact{uses, 8, 1 << 16, 16};
     CHECK(rounded.pool().num_blocks() == (1 << 16) / (16 * 8 * 2 * 2));
     CHECK(rounded.pool().num_blocks() == 2 * exact.pool().num_blocks());
     CHECK(rounded.most_bytes(17) == 2 * 16 * 8 * 2 * 2);
