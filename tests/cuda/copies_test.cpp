@@ -94,6 +94,8 @@ TEST_CASE_TEMPLATE("halting asks in each step but the first, token-choice once a
         copies_of([&] { model.forward(context, sequences.batch(), {.training_step = 1}, trace); });
     CHECK(CountingSystem::selections == (is_halting ? num_steps - 1 : 0));
     CHECK(copies == (is_halting ? 0 : 1));
+    // With the depths the host knows how many pairs attention saw.
+    CHECK(copies_of([&] { static_cast<void>(context.flops()); }) == (is_halting ? 1 : 0));
     CHECK(trace.steps.front().kept.size() == 40);
     CHECK(trace.steps.back().kept.size() < 40);
 
@@ -108,5 +110,5 @@ TEST_CASE_TEMPLATE("halting asks in each step but the first, token-choice once a
     };
     const Index asked = std::count_if(trace.steps.begin(), trace.steps.end(), left_some);
     REQUIRE(asked > 0);
-    CHECK(cached_copies == (is_halting ? asked : 1));  // which rows they are
+    CHECK(cached_copies == (is_halting ? asked : 1));  // which rows go on, or the depths
 }

@@ -13,6 +13,7 @@
 #include <cuda/pass.hpp>
 #include <doctest/doctest.h>
 
+#include <cstdint>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -70,6 +71,38 @@ std::vector<std::pair<mor::TokenId, Index>> continuation(const mor::Model<A, B>&
     return tokens;
 }
 
+/// What three sequences read: the logits of their last rows, after a prompt and after two tokens
+/// more, with a cache; then those of all rows, without. And the depths that each row was given.
+struct Reading {
+    std::vector<std::vector<double>> logits = {};
+    std::vector<std::vector<Index>> depths = {};
+};
+template <class A, mor::Backend B>
+Reading read(const mor::Model<A, B>& model, const mor::DepthControl& depth) {
+    mor::Context<B> context{model.backend()};
+    mor::Trace<A, B> trace;
+    Reading reading;
+    const auto keep = [&] {
+        reading.logits.push_back(to_host(trace.logits));
+        reading.depths.push_back(mor::token_depths(trace));
+    };
+    const Index vocabulary = model.config().vocab_size;
+    const Sequences prompt = random_sequences({6, 2, 9}, vocabulary, 5);
+    auto cache = model.make_cache(3);
+    const mor::ExtendOptions options{.logits = mor::Logits::last_rows, .depth = depth};
+    model.extend(context, prompt.batch(), cache, trace, options);
+    keep();
+    for (const std::uint64_t seed : {6U, 7U}) {
+        const Sequences next = random_sequences({1, 1, 1}, vocabulary, seed);
+        model.extend(context, next.batch(), cache, trace, options);
+        keep();
+    }
+    model.forward(context, prompt.batch(), {.decision = mor::Decision::causal, .depth = depth},
+                  trace);
+    keep();
+    return reading;
+}
+
 /// The answers to requests of different lengths that are served together.
 template <class A, mor::Backend B>
 std::vector<std::pair<mor::TokenId, Index>> served(const mor::Model<A, B>& model) {
@@ -122,6 +155,25 @@ TEST_CASE_TEMPLATE_DEFINE("a model continues a prompt as the oracle does", A, sa
 TEST_CASE_TEMPLATE_INVOKE(same_tokens, mor::Vanilla, mor::MoRExpert<mor::MiddleCycle>,
                           mor::MoRToken<mor::Cycle>, CyclePonder);
 TEST_CASE_TEMPLATE_INVOKE(same_tokens, MOR_HYBRID_ARCHITECTURES);
+
+TEST_CASE_TEMPLATE_DEFINE("a model reads, also to limited depths, as the oracle does", A,
+                          same_reading) {
+    const Models<A> models;
+    const std::vector<Index> limits{1, 3, 2};
+    for (const mor::DepthControl& depth :
+         {mor::DepthControl{}, mor::DepthControl{.max_depth = 2},
+          mor::DepthControl{.max_depths = limits}, mor::DepthControl{.forced_depth = 2}}) {
+        const Reading actual = read(models.tested, depth);
+        const Reading expected = read(models.oracle, depth);
+        CHECK(actual.depths == expected.depths);
+        for (std::size_t i = 0; i < expected.logits.size(); ++i) {
+            CHECK(mismatch(actual.logits[i], expected.logits[i]) == "");
+        }
+    }
+}
+TEST_CASE_TEMPLATE_INVOKE(same_reading, mor::MoRExpert<mor::MiddleCycle>,
+                          mor::MoRToken<mor::MiddleCycle>, CyclePonder);
+TEST_CASE_TEMPLATE_INVOKE(same_reading, MOR_LAST_ROWS_ARCHITECTURES);
 
 TEST_CASE_TEMPLATE_DEFINE("an engine answers as the oracle's does", A, same_answers) {
     const Models<A> models;

@@ -36,7 +36,7 @@ struct StepRowsOnHost {
         entered.resize(static_cast<std::size_t>(num_rows));
         std::iota(entered.begin(), entered.end(), Index{0});
     }
-    /// Before a router is asked, and if rows are dropped that it kept.
+    /// Before a router is asked.
     void forget_decision() {
         counts.clear();
         kept.clear();
@@ -76,21 +76,21 @@ template <Backend B>
     }
     auto& own = known.steps[static_cast<std::size_t>(view.step)];
     if constexpr (!HostBackend<B>) {
-        bool is_known = std::ssize(known.kept) == kept.size();
-        if (!is_known && must_know_all) {
+        // A router may have dropped some after it had said which.
+        if (must_know_all && std::ssize(known.kept) != kept.size()) {
             to_host(kept, known.kept);
-            is_known = true;
         }
-        if (is_known && view.rows.knows_offsets() && view.rows.knows_positions()) {
+        if (std::ssize(known.kept) == kept.size() && view.rows.knows_offsets() &&
+            view.rows.knows_positions()) {
             return known_rows<B>(context, view.rows, kept, known.kept, own);
         }
     }
     Rows<B> rows = ops::select_rows<B>(context, view.rows, kept);
     const std::vector<Index>& counts = known.counts;
     // A router may have dropped some after it had counted.
-    const bool is_known = std::ssize(counts) == rows.num_sequences() &&
-                          std::reduce(counts.begin(), counts.end()) == kept.size();
-    if (!rows.knows_offsets() && is_known) {
+    const bool is_counted = std::ssize(counts) == rows.num_sequences() &&
+                            std::reduce(counts.begin(), counts.end()) == kept.size();
+    if (!rows.knows_offsets() && is_counted) {
         own.offsets.assign(1, 0);
         for (const Index count : counts) {
             own.offsets.push_back(own.offsets.back() + count);

@@ -73,8 +73,8 @@ struct Trace {
         std::vector<Index> offsets;      // [sequences + 1]
         std::vector<Index> positions;    // [rows]
         std::vector<Index> wanted;       // rows whose logits are wanted, if not all
-        std::vector<Index> source;       // rows that took a step
-        std::vector<Index> left;         // which of these are wanted
+        std::vector<Index> source;       // rows that took a step; then those of them wanted
+        std::vector<Index> left;         // which of the former the latter are
         detail::RowsOnHost wanted_rows;  // of the wanted rows
         detail::StepRowsOnHost step_rows;
     };

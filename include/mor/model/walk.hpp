@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <concepts>
+#include <span>
 #include <vector>
 
 namespace mor {
@@ -195,11 +196,7 @@ private:
     StepView<B> run_step(Index step, MatrixView<B> h, StepView<B> view) {
         describe(step, h, view);
         notify(PhaseSeen<B>{step, StepPhase::gather});
-        const Index chosen = select(view);
-        const Index count = limit_depth(view, chosen);
-        if (count != chosen) {
-            trace_.host.step_rows.forget_decision();
-        }
+        const Index count = limit_depth(view, select(view));
         notify(PhaseSeen<B>{step, StepPhase::select});
         const ConstIndexView<B> kept = view.kept.slice(0, count);
         const Rows<B> rows =
@@ -208,6 +205,7 @@ private:
         ops::compose_indices<B>(context_, view.source, kept, active);
         auto& record = trace_.steps.emplace_back();
         record.view = view;
+        record.view.host_counts = record.view.host_kept = nullptr;  // the next step's soon
         record.kept = kept;
         record.active = active;
         record.weight = view.weight.slice(0, count);
@@ -352,17 +350,24 @@ private:
         auto& source = trace_.host.source;
         const auto& wanted = trace_.host.wanted;
         auto& left = trace_.host.left;
-        to_host(taken.source, source);
+        if (taken.knows_source()) {
+            source.assign(taken.host_source.begin(), taken.host_source.end());
+        } else {
+            to_host(taken.source, source);
+        }
         left.clear();
         for (std::size_t i = 0; i < source.size(); ++i) {
             if (std::binary_search(wanted.begin(), wanted.end(), source[i])) {
                 left.push_back(static_cast<Index>(i));
             }
         }
-        for (std::size_t i = 0; i < left.size(); ++i) {
-            source[i] = source[static_cast<std::size_t>(left[i])];
+        std::span<const Index> host_source;
+        if constexpr (!HostBackend<B>) {
+            std::transform(left.begin(), left.end(), source.begin(),
+                           [&](Index i) { return source[static_cast<std::size_t>(i)]; });
+            source.resize(left.size());
+            host_source = source;
         }
-        source.resize(left.size());
         const IndexView<B> kept = context_.indices(std::ssize(left));
         from_host(kept, left);
         const IndexView<B> active = context_.indices(kept.size());
@@ -370,7 +375,7 @@ private:
         StepView<B> next{
             .rows = known_rows<B>(context_, taken.rows, kept, left, trace_.host.wanted_rows),
             .source = active,
-            .host_source = source};
+            .host_source = host_source};
         if constexpr (uses_previous<Router>) {
             const MatrixView<B> previous = context_.matrix(kept.size(), taken.previous.columns());
             ops::gather_rows<B>(context_, taken.previous, kept, previous);

@@ -33,7 +33,7 @@ struct StepView {
     Rows<B> rows = {};              // of the candidates: their sequences and original positions
     Rows<B> entered = {};           // of all rows that entered the recursion
     ConstIndexView<B> source = {};  // [candidates] which of the entered rows each is
-    std::span<const Index> host_source = {};  // the same on a device's host, if known; else empty
+    std::span<const Index> host_source = {};  // the same, where a device's host knows; else empty
     ConstMatrixView<B> hidden = {};           // [candidates, hidden]
     // [candidates, hidden] what the candidates were before the previous step; empty in step 0.
     ConstMatrixView<B> previous = {};

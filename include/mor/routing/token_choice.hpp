@@ -87,7 +87,7 @@ public:
         MatrixView<B> scores;               // [rows, steps]
         MatrixView<B> gate;                 // [rows, steps]
         IndexView<B> best;                  // [rows] the last step that the row takes
-        std::vector<Index> host_best = {};  // the same on a device's host, once it was asked for
+        std::vector<Index> host_best = {};  // the same on a device's host, once it knows
         typename Network::template Weights<B>::Saved network = {};
 
         /// [rows, steps] in step 0, which decides; nothing in later ones.
@@ -120,11 +120,16 @@ public:
                       .host_best = std::move(record.host_best)};
             weights.network.forward(context, record.hidden, record.scores, record.network);
             ops::gate<B>(context, options_.gate, record.scores, options_.alpha, record.gate);
-            if (is_warming_up(step)) {
-                ops::fill_indices<B>(context, step.num_steps - 1, record.best);
-            } else if (step.forced_depth > 0) {
-                const Index last = std::min(step.forced_depth, step.num_steps) - 1;
+            const auto send_all = [&](Index last) {
                 ops::fill_indices<B>(context, last, record.best);
+                if constexpr (!HostBackend<B>) {
+                    record.host_best.assign(static_cast<std::size_t>(rows), last);
+                }
+            };
+            if (is_warming_up(step)) {
+                send_all(step.num_steps - 1);
+            } else if (step.forced_depth > 0) {
+                send_all(std::min(step.forced_depth, step.num_steps) - 1);
             } else {
                 ops::best_column<B>(context, record.gate, weights.balancing.bias(), record.best);
             }
@@ -185,6 +190,7 @@ private:
             to_host(ConstIndexView<B>{record.best}, record.host_best);
         }
         std::vector<Index>& kept = *step.host_kept;
+        kept.clear();
         for (std::size_t i = 0; i < step.host_source.size(); ++i) {
             const auto row = static_cast<std::size_t>(step.host_source[i]);
             if (record.host_best[row] >= step.step) {
