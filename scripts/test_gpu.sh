@@ -50,12 +50,12 @@ step() {
         return 1
     fi
     echo "=== $name"
-    timeout "$left" "${@:3}" >"$log" 2>&1
+    timeout -k 5 "$left" "${@:3}" >"$log" 2>&1
     status=$?
     case $status in
         0) record "$name" passed $((SECONDS - start)) "$(detail "$log")" ;;
         77) record "$name" skipped $((SECONDS - start)) "$(tail -n 1 "$log")" ;;
-        124) record "$name" FAILED $((SECONDS - start)) "stopped at second $end ($log)" ;;
+        124 | 137) record "$name" FAILED $((SECONDS - start)) "stopped at second $end ($log)" ;;
         *)
             record "$name" FAILED $((SECONDS - start)) "exit code $status ($log)"
             tail -n 40 "$log"
@@ -104,8 +104,10 @@ publish() {
 }
 
 run_benchmarks() {
-    local python=${PEER_PYTHON:-python3} left=$((limit - SECONDS)) commit has_torch=
-    "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null && has_torch=1
+    local python=${PEER_PYTHON:-python3} left commit has_torch=
+    timeout -k 5 60 "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null &&
+        has_torch=1
+    left=$((limit - SECONDS))
     commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
     [[ -z $(git status --porcelain -- include 'benchmarks/*.[ch]pp' 2>/dev/null) ]] || commit+=-dirty
     # Ours begins no case shortly before it would be stopped in the middle of it; PyTorch's stops itself.

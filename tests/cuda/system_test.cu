@@ -25,6 +25,7 @@ using mor::cuda::DeviceSpace;
 using mor::cuda::DeviceSystem;
 using mor::cuda::in_kernel;
 using mor::cuda::Reading;
+using mor::cuda::widened;
 
 namespace {
 
@@ -255,6 +256,37 @@ TEST_CASE_TEMPLATE("products read factors either way and add or overwrite", T, f
                     CHECK(product_mismatch(invariant.system(), a, b, write) == "");
                     CHECK(product_mismatch(fastest.system(), a, b, write) == "");
                 }
+            }
+        }
+    }
+}
+
+// Sums over rows may be split. That of ones is exact, however it is.
+TEST_CASE_TEMPLATE("sums of any number of terms leave out none", C, float, mor::BFloat16) {
+    using Products = mor::cuda::BFloat16Products<DeviceSystem>;
+    using Factor = mor::cuda::Factor<float, DeviceSpace>;
+    const std::array<Products, 2> systems{
+        Products{DeviceSystem::Options{}},
+        Products{DeviceSystem::Options{.batch_invariant = false}}};
+    const auto ones = [](const std::array<Index, 2>& extents) {
+        Tensor<float, 2, DeviceSpace> matrix{extents};
+        from_host(matrix.view(), std::vector<float>(static_cast<std::size_t>(matrix.size()), 1));
+        return matrix;
+    };
+    for (const Index terms : {255, 1'000, 4'097, 8'191, 12'345, 16'383}) {
+        for (const auto& [m, n] : {std::array<Index, 2>{64, 320}, {320, 64}, {960, 960}}) {
+            CAPTURE(terms);
+            CAPTURE(m);
+            const auto a = ones({terms, m});
+            const auto b = ones({terms, n});
+            const float expected = widened(mor::cuda::rounded_to<C>(static_cast<float>(terms)));
+            for (const Products& products : systems) {
+                Tensor<C, 2, DeviceSpace> c{{m, n}};
+                products.product(Factor{a.view(), Reading::transposed}, Factor{b.view()}, c.view(),
+                                 Write::overwrite);
+                const std::vector<C> sums = to_host(c.view());
+                CHECK(std::all_of(sums.begin(), sums.end(),
+                                  [&](C sum) { return widened(sum) == expected; }));
             }
         }
     }

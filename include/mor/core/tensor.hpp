@@ -23,8 +23,10 @@ public:
 
     Tensor() = default;
 
-    /// Allocates and sets every element to zero.
-    explicit Tensor(const Extents& extents) : view_{nullptr, extents} {
+    /// Allocates and sets every element to zero. (Delegates, so that the memory is given back if
+    /// that throws.)
+    explicit Tensor(const Extents& extents) : Tensor{} {
+        view_ = {nullptr, extents};
         view_ = {static_cast<T*>(Space::allocate(size_bytes())), extents};
         Space::zero(view_.data(), size_bytes());
     }

@@ -219,7 +219,7 @@ private:
 };
 
 /// delta[i, h] = dout[i, h] . out[i, h], a thread each: added in the order of ExactTiles::multiply,
-/// so that there, of a single key, where out is its value, ds is 0 to the bit.
+/// so that there, where out is the value of a single key to the bit, ds is 0.
 template <class B, class DOut, class Out>
 void multiply_heads(Context<B>& context, const AttentionShape& shape,
                     View<const DOut, 2, typename B::Space> dout,

@@ -16,7 +16,7 @@ namespace mor::cuda::detail {
 /// Calls throw DeviceError.
 struct DeviceCommands {
     static void* allocate_staging(std::size_t bytes) {
-        static_cast<void>(Device::get().stream());
+        Device::get().make_current();
         void* p = nullptr;
         expect_success(cudaMallocHost(&p, bytes), "cudaMallocHost");
         ++Device::get().allocations();

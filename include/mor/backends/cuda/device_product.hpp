@@ -67,6 +67,8 @@ public:
         using Sum = std::conditional_t<std::same_as<T, double>, double, float>;
         const Sum one = 1;
         const Sum kept = write == Write::accumulate ? Sum{1} : Sum{0};  // of what c holds
+
+        detail::Device::get().make_current();  // plans are made for it
         const std::lock_guard lock{mutex_};
         const Plan plan = plan_for(shape, problem);
         // What is b to us comes first; see Problem.
@@ -195,7 +197,7 @@ private:
         const cublasStatus_t status =
             cublasLtMatmulAlgoCheck(handle_, &problem.operation, &problem.b, &problem.a, &problem.c,
                                     &problem.c, &plan.algorithm, &result);
-        if (status == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= most_workspace(shape)) {
+        if (status == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= workspace_bytes) {
             plan.workspace_bytes = result.workspaceSize;
             return plan;
         }
@@ -211,15 +213,17 @@ private:
     [[nodiscard]] bool is_invariant(const Shape& shape) const {
         return batch_invariant_ && shape.a_reading == Reading::as_stored;
     }
-    /// What splits no sum needs none.
-    [[nodiscard]] std::size_t most_workspace(const Shape& shape) const {
-        return is_invariant(shape) ? 0 : workspace_bytes;
-    }
 
     [[nodiscard]] Plan remembered(const Shape& shape) {
         const auto found = plans_.find(shape);
-        return found != plans_.end() ? found->second
-                                     : plans_.emplace(shape, best_plan(shape)).first->second;
+        if (found != plans_.end()) {
+            return found->second;
+        }
+        if (!is_invariant(shape)) {
+            // Some number of rows will ask for it: a later one then takes nothing more.
+            static_cast<void>(workspace(workspace_bytes));
+        }
+        return plans_.emplace(shape, best_plan(shape)).first->second;
     }
 
     [[nodiscard]] Plan best_plan(const Shape& shape) const {
@@ -231,21 +235,20 @@ private:
                 cublasLtMatmulPreferenceSetAttribute(&preference, name, &value, sizeof(value)),
                 "cublasLtMatmulPreferenceSetAttribute");
         };
+        // What splits no sum needs none.
         prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-               static_cast<std::uint64_t>(most_workspace(shape)));
+               std::uint64_t{is_invariant(shape) ? 0 : workspace_bytes});
         prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, shape.b_alignment);
         prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, shape.a_alignment);
         prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, shape.c_alignment);
         prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, shape.c_alignment);
-        if (is_invariant(shape)) {
-            prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-                   static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_NONE));
-        } else if (shape.result_type == CUDA_R_16BF) {
-            // Others add the parts of a sum that is split as BFloat16.
-            prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-                   static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_NONE |
-                                              CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
-        }
+        // The parts of a sum that is split are kept, and added afterwards: others add them as
+        // BFloat16, or in the order in which they are done.
+        prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+               static_cast<std::uint32_t>(is_invariant(shape)
+                                              ? CUBLASLT_REDUCTION_SCHEME_NONE
+                                              : CUBLASLT_REDUCTION_SCHEME_NONE |
+                                                    CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
         cublasLtMatmulHeuristicResult_t result{};
         int found = 0;
         expect_success(

@@ -33,12 +33,17 @@ struct DeviceMemory {
 struct DeviceSpace {
     static void* allocate(std::size_t bytes) {
         const detail::Device& device = detail::Device::get();
-        const cudaStream_t stream = device.stream();
         void* p = nullptr;
-        // An empty tensor has an address too, as in host memory.
-        const std::size_t wanted = std::max<std::size_t>(bytes, 1);
-        const cudaError_t status = cudaMallocFromPoolAsync(&p, wanted, device.pool(), stream);
-        if (status == cudaErrorMemoryAllocation) [[unlikely]] {
+        cudaError_t status = allocate(bytes, p);
+        if (status == cudaErrorMemoryAllocation && !device.is_recording()) [[unlikely]] {
+            // What is missing may be memory whose deallocation the GPU has not come to yet, or that
+            // the pool keeps in smaller pieces.
+            static_cast<void>(cudaGetLastError());
+            device.wait();
+            expect_success(cudaMemPoolTrimTo(device.pool(), 0), "cudaMemPoolTrimTo");
+            status = allocate(bytes, p);
+        }
+        if (status != cudaSuccess) [[unlikely]] {
             std::size_t free = 0;
             std::size_t total = 0;
             static_cast<void>(cudaMemGetInfo(&free, &total));
@@ -46,7 +51,6 @@ struct DeviceSpace {
                            " bytes were asked for, of ", total, " on device ", device.ordinal(),
                            " (", device.name(), ") ", free, " are free");
         }
-        expect_success(status, "cudaMallocFromPoolAsync");
         ++device.allocations();
         return p;
     }
@@ -56,7 +60,9 @@ struct DeviceSpace {
         detail::command_queue().flush_or_keep_failure();
         try {
             // Without effect while the process ends, when the runtime is gone.
-            static_cast<void>(cudaFreeAsync(p, detail::Device::get().stream()));
+            if (cudaFreeAsync(p, detail::Device::get().stream()) != cudaSuccess) {
+                static_cast<void>(cudaGetLastError());  // kept for whoever asks next
+            }
         } catch (const Error&) {  // the thread cannot use the device: nothing can be freed
         }
     }
@@ -117,6 +123,13 @@ struct DeviceSpace {
     }
 
 private:
+    [[nodiscard]] static cudaError_t allocate(std::size_t bytes, void*& p) {
+        const detail::Device& device = detail::Device::get();
+        // An empty tensor has an address too, as in host memory.
+        return cudaMallocFromPoolAsync(&p, std::max<std::size_t>(bytes, 1), device.pool(),
+                                       device.stream());
+    }
+
     static void copy(void* destination, const void* source, std::size_t bytes,
                      cudaMemcpyKind direction) {
         detail::command_queue().flush();

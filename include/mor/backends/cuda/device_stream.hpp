@@ -48,22 +48,28 @@ public:
     [[nodiscard]] const std::string& name() const { return name_; }
     [[nodiscard]] cudaMemPool_t pool() const { return pool_; }
 
-    /// Where work of the calling thread goes: the stream, or what records it. The thread's current
-    /// device is then the stream's.
-    [[nodiscard]] cudaStream_t stream() const {
-        thread_local bool is_bound = false;
-        if (!is_bound) {
+    /// Makes it the calling thread's current device, which calls without a stream refer to.
+    void make_current() const {
+        thread_local bool is_current = false;
+        if (!is_current) {
             expect_success(cudaSetDevice(ordinal_), "cudaSetDevice");
-            is_bound = true;
+            is_current = true;
         }
-        return recording() != nullptr ? recording() : stream_;
     }
+
+    /// Where work of the calling thread goes: the stream, or what records it. The device is then
+    /// the thread's current one.
+    [[nodiscard]] cudaStream_t stream() const {
+        make_current();
+        return is_recording() ? recording() : stream_;
+    }
+    [[nodiscard]] static bool is_recording() { return recording() != nullptr; }
 
     /// Calls hand_over() and returns what it handed to stream(), as a graph; nothing runs. Throws
     /// DeviceError.
     template <class HandOver>
     [[nodiscard]] cudaGraph_t record(const HandOver& hand_over) const {
-        static_cast<void>(stream());
+        make_current();
         cudaStream_t recorder = nullptr;
         expect_success(cudaStreamCreateWithFlags(&recorder, cudaStreamNonBlocking),
                        "cudaStreamCreateWithFlags");
@@ -78,6 +84,7 @@ public:
             if (incomplete != nullptr) {
                 static_cast<void>(cudaGraphDestroy(incomplete));
             }
+            static_cast<void>(cudaGetLastError());  // kept for whoever asks next
             throw;
         }
         cudaGraph_t graph = nullptr;

@@ -103,6 +103,7 @@ public:
     }
 
     [[nodiscard]] Index sort_bytes(Index n) const {
+        detail::Device::get().make_current();
         std::size_t bytes = 0;
         expect_success(SortByToken::run(nullptr, bytes, {}, n, nullptr), "cub::DeviceRadixSort");
         return static_cast<Index>(bytes);
@@ -233,7 +234,7 @@ private:
     }
 
     static void expect_code_for(const detail::Device& device) {
-        static_cast<void>(device.stream());  // makes it the thread's current one
+        device.make_current();
         cudaFuncAttributes attributes{};
         const cudaError_t status = cudaFuncGetAttributes(&attributes, detail::probe<void>);
         if (status != cudaSuccess) {
@@ -263,20 +264,23 @@ private:
 
         void operator()() const {
             constexpr Index most_blocks = std::numeric_limits<int>::max();
-            // 48 KiB, but for what a team's sums take.
-            constexpr std::size_t always_there = 47 * 1'024;
-            if (shared_bytes > always_there) {
+            const cudaStream_t stream = detail::Device::get().stream();
+            // 48 KiB, but for what a team's sums take. Never less than before, for there may be
+            // graphs with that. (Commands are handed over one at a time.)
+            static std::size_t most_shared = 47 * 1'024;
+            if (shared_bytes > most_shared) {
                 expect_success(
                     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                          static_cast<int>(shared_bytes)),
                     "cudaFuncSetAttribute", ": ", shared_bytes, " bytes of shared memory for ",
                     name_of<Body>());
+                most_shared = shared_bytes;
             }
             cudaLaunchConfig_t config{};
             config.gridDim = dim3{static_cast<unsigned>(std::min(blocks, most_blocks))};
             config.blockDim = dim3{Team::num_threads};
             config.dynamicSmemBytes = shared_bytes;
-            config.stream = detail::Device::get().stream();
+            config.stream = stream;
             expect_success(cudaLaunchKernelEx(&config, kernel, n, body), "cudaLaunchKernelEx", ": ",
                            name_of<Body>());
         }
