@@ -160,8 +160,11 @@ TEST_CASE_TEMPLATE("a decoding step is a graph between two decisions of a router
     // once, for the depths.
     constexpr int lists = std::is_same_v<A, mor::MoRExpert<mor::MiddleCycle>> ? 3 : 2;
     constexpr bool is_token_choice = std::is_same_v<A, mor::MoRToken<mor::Cycle>>;
-    CHECK(made.launches + made.lists >= lists * tokens);
-    CHECK((!is_token_choice || made.launches + made.lists == lists * tokens));
+    if constexpr (is_token_choice) {
+        CHECK(made.launches + made.lists == lists * tokens);
+    } else if (finds_graphs) {
+        CHECK(made.launches >= lists * tokens);
+    }
     if (finds_graphs) {  // another number of rows is another list, but there are few numbers
         CHECK(10 * made.lists < made.launches);
     }

@@ -34,15 +34,12 @@ template <Backend B>
     return matrix;
 }
 
-[[nodiscard]] inline BFloat16 nearest(BFloat16 x) { return x; }
-[[nodiscard]] inline BFloat16 nearest(float x) { return mor::to_bfloat16(x); }
-
 /// Of the nearest numbers, as products round them.
 template <class T, mor::MemorySpace Space>
 [[nodiscard]] std::vector<std::uint16_t> bits_of(View<const T, 2, Space> matrix) {
     std::vector<std::uint16_t> bits;
     for (const T value : mor::to_host(matrix)) {
-        bits.push_back(nearest(value).bits);
+        bits.push_back(mor::to_bfloat16(mor::cuda::widened(value)).bits);
     }
     return bits;
 }

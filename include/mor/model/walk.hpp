@@ -205,7 +205,7 @@ private:
         ops::compose_indices<B>(context_, view.source, kept, active);
         auto& record = trace_.steps.emplace_back();
         record.view = view;
-        record.view.host_counts = record.view.host_kept = nullptr;  // the next step's soon
+        record.view.host_counts = record.view.host_kept = nullptr;  // written anew by the next step
         record.kept = kept;
         record.active = active;
         record.weight = view.weight.slice(0, count);

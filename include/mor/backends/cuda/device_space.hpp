@@ -34,14 +34,14 @@ struct DeviceSpace {
     static void* allocate(std::size_t bytes) {
         const detail::Device& device = detail::Device::get();
         void* p = nullptr;
-        cudaError_t status = allocate(bytes, p);
+        cudaError_t status = try_allocate(bytes, p);
         if (status == cudaErrorMemoryAllocation && !device.is_recording()) [[unlikely]] {
             // What is missing may be memory whose deallocation the GPU has not come to yet, or that
             // the pool keeps in smaller pieces.
             static_cast<void>(cudaGetLastError());
             device.wait();
             expect_success(cudaMemPoolTrimTo(device.pool(), 0), "cudaMemPoolTrimTo");
-            status = allocate(bytes, p);
+            status = try_allocate(bytes, p);
         }
         if (status != cudaSuccess) [[unlikely]] {
             std::size_t free = 0;
@@ -123,7 +123,7 @@ struct DeviceSpace {
     }
 
 private:
-    [[nodiscard]] static cudaError_t allocate(std::size_t bytes, void*& p) {
+    [[nodiscard]] static cudaError_t try_allocate(std::size_t bytes, void*& p) {
         const detail::Device& device = detail::Device::get();
         // An empty tensor has an address too, as in host memory.
         return cudaMallocFromPoolAsync(&p, std::max<std::size_t>(bytes, 1), device.pool(),

@@ -48,7 +48,8 @@ public:
     [[nodiscard]] const std::string& name() const { return name_; }
     [[nodiscard]] cudaMemPool_t pool() const { return pool_; }
 
-    /// Makes it the calling thread's current device, which calls without a stream refer to.
+    /// Makes it the calling thread's current device, which calls without a stream refer to. Throws
+    /// DeviceError.
     void make_current() const {
         thread_local bool is_current = false;
         if (!is_current) {
